@@ -1,0 +1,57 @@
+"""What all tests share: the built artefacts, free ports, and processes that never outlive a test."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from export.bundle import Export, find_exports
+from models.artifacts import REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def exports() -> dict[tuple[str, int], Export]:
+    """The exports that `make build` made, by (model, version)."""
+    found = {(e.model, e.version): e for e in find_exports()}
+    assert found, "no exports: run `make build` first"
+    return found
+
+
+def pick_free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture
+def free_port() -> Callable[[], int]:
+    return pick_free_port
+
+
+@pytest.fixture
+def spawn() -> Iterator[Callable[..., subprocess.Popen]]:
+    """Start a process; it is terminated when the test ends."""
+    started: list[subprocess.Popen] = []
+
+    def start(*command: str | Path, **options) -> subprocess.Popen:
+        process = subprocess.Popen([str(c) for c in command], **options)
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.terminate()
+    for process in started:
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
