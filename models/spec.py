@@ -36,6 +36,7 @@ class TensorSpec:
     unit: str = ""
     range: tuple[float, float] | None = None  # of the training data, raw units
     affine: Affine | None = None
+    columns: tuple[str, ...] = ()  # what the last axis holds, where each place has a name of its own
 
 
 @dataclass(frozen=True)
@@ -112,4 +113,5 @@ def _tensor(data: Mapping[str, Any]) -> TensorSpec:
         unit=data.get("unit", ""),
         range=tuple(bounds) if bounds else None,
         affine=affine,
+        columns=tuple(data.get("columns", ())),
     )
