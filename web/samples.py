@@ -1,0 +1,80 @@
+"""The page's samples: a handful of real labelled test rows per model, with the reference's answers. NumPy only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from models.artifacts import fingerprint, is_current, write_json
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from export.bundle import Export
+    from export.evidence import Case
+
+SAMPLES = 10
+
+
+def write_samples(export: Export) -> None:
+    """Write ``artifacts/web/<model>/<version>/samples.json`` where it is out of date."""
+    path = export.web("float32").with_name("samples.json")
+    recipe = fingerprint([Path(__file__), export.evidence_json, export.evidence_json.with_suffix(".npz")])
+    if not is_current(path, recipe):
+        write_json(path, {**samples(export), "made_from": recipe})
+
+
+def samples(export: Export) -> dict[str, Any]:
+    """``{"schema", "model", "version", "source_sha256", "spec", "kind", "samples": [{"inputs", "outputs", "label"}]}``.
+
+    Numbers keep the nesting of one row, without the batch axis; strings become text. NaN and infinity become null.
+    """
+    cases = export.evidence.cases()
+    case = next((c for c in cases if c.kind == "test"), cases[0] if cases else None)
+    rows = [] if case is None else [_row(case, int(i)) for i in choose(case)]
+    return {
+        "schema": 1,
+        "model": export.model,
+        "version": export.version,
+        "source_sha256": export.sha256,
+        "spec": export.spec.to_json(),
+        "kind": case.kind if case else None,
+        "samples": rows,
+    }
+
+
+def choose(case: Case, count: int = SAMPLES) -> NDArray:
+    """Rows to show: one of each label in turn while labels are few, otherwise evenly spread over the set."""
+    everything = np.arange(case.rows)
+    labels = None if case.labels is None else case.labels.reshape(case.rows, -1)[:, 0]
+    if labels is None or len(np.unique(labels)) > case.rows // 2:
+        return everything[:: max(1, case.rows // count)][:count]
+    places = [everything[labels == label] for label in np.unique(labels)]
+    deep = max(len(p) for p in places)
+    in_turn = [int(p[i]) for i in range(deep) for p in places if i < len(p)]
+    return np.array(in_turn[:count])
+
+
+def _row(case: Case, index: int) -> dict[str, Any]:
+    return {
+        "inputs": {name: as_json(array[index]) for name, array in case.inputs.items()},
+        "outputs": {name: as_json(array[index]) for name, array in case.outputs.items()},
+        "label": None if case.labels is None else as_json(case.labels[index]),
+    }
+
+
+def as_json(value: Any) -> Any:
+    """An array of any rank as nested lists; float32 with the digits that give the same float32 back."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    array = np.asarray(value)
+    if array.ndim:
+        return [as_json(v) for v in array]
+    if array.dtype.kind == "f":
+        number = float(array)
+        if not np.isfinite(number):
+            return None
+        return float(f"{number:.9g}") if array.dtype.itemsize <= 4 else number
+    return array.item()
