@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
 
+from models.errors import TargetError
+
 if TYPE_CHECKING:
     from types import TracebackType
 
@@ -44,16 +46,21 @@ class Session(ABC):
         return seconds
 
     def facts(self) -> dict[str, object]:
-        """artifact_bytes, artifact_sha256, rss_bytes, runtime_version, threads, accelerator; None where unknown."""
+        """artifact_bytes, artifact_sha256, rss_bytes, runtime_version, threads, accelerator; None where unknown.
+
+        A server adds ``pid``, so that its CPU time can be read.
+        """
         return {}
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 (an optional hook)
         """Release what ``open`` took; called once."""
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
 
@@ -74,6 +81,9 @@ class Target(ABC):
         """Why this runtime cannot answer that signature of that model (a converter's own reason included), or None."""
         return None
 
+    def prepare(self) -> None:  # noqa: B027 (an optional hook)
+        """Load the runtime itself (import a library, start a browser), so that ``first_ms`` holds the model alone."""
+
     @abstractmethod
     def open(self, export: Export, signature: str = "serving_default") -> Session:
         """Load the model. Raises TargetError (or ArtifactError when the artefact is missing), one sentence with a remedy."""
@@ -90,7 +100,9 @@ class Target(ABC):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(  # noqa: B027 (an optional hook)
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """Stop what ``open`` shared between sessions (a browser, a connection)."""
 
 
@@ -102,3 +114,11 @@ def all_targets() -> list[Target]:
     for module in sorted(pkgutil.iter_modules(compare.targets.__path__), key=lambda m: m.name):
         found += importlib.import_module(f"compare.targets.{module.name}").TARGETS
     return found
+
+
+def find_target(name: str) -> Target:
+    """The target called ``name``. Raises TargetError that names those there are."""
+    targets = {target.name: target for target in all_targets()}
+    if name not in targets:
+        raise TargetError(f"no target named {name!r}; there are: {', '.join(targets)}")
+    return targets[name]

@@ -1,0 +1,151 @@
+"""Bench: opens targets and asks them, in whichever process it lives. ``guard.py`` puts it into one that may be killed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from compare.cold import one_row
+from compare.cpu_time import cpu_seconds
+from compare.decision import agreement
+from compare.nonfinite import answers_to_nonfinite
+from compare.target import find_target
+from compare.tolerances import limits_for
+from compare.verdict import Verdict, metric_value, verify
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from compare.target import Session, Target
+    from export.bundle import Export
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some single requests in a row, one at a time: their seconds, and the runtime's CPU seconds where it can be had."""
+
+    seconds: NDArray
+    cpu_seconds: float | None
+
+
+@dataclass(frozen=True)
+class VersionShift:
+    """An older version beside the newest one on the same labelled rows, through one target."""
+
+    metric_name: str
+    old_metric: float | None
+    new_metric: float | None
+    agreement: float | None  # None for a regression
+    mean_shift: float  # mean |new − old| of the deciding output
+    n: int
+
+
+class Bench:
+    """Sessions by (target, export); opened when first needed, kept until closed."""
+
+    def __init__(self) -> None:
+        self._sessions: dict[tuple[str, Export], Session] = {}
+        self._targets: dict[str, Target] = {}
+        self._exit = contextlib.ExitStack()
+
+    def why_not(self, name: str, export: Export, signature: str) -> str | None:
+        """The reason to skip a cell, or None."""
+        target = find_target(name)
+        return target.unavailable() or target.unsupported(export, signature)
+
+    def first(self, name: str, export: Export, signature: str) -> float:
+        """Open a session and ask once: milliseconds."""
+        target = self._prepared(name)
+        row = one_row(export, signature)
+        start = time.perf_counter()
+        self._session(target.name, export, signature).predict(row)
+        return (time.perf_counter() - start) * 1e3
+
+    def verify(self, name: str, export: Export, signature: str, seconds: float) -> Verdict:
+        session = self._session(name, export, signature)
+        return verify(
+            session.predict,
+            export.evidence.cases(signature),
+            export.spec,
+            precision=find_target(name).precision,
+            fixed_batch=fixed_batch(export),
+            seconds=seconds,
+        )
+
+    def steady(self, name: str, export: Export, signature: str, calls: int, turn: int) -> Block:
+        """One block of single requests; ``turn`` chooses the row, so that blocks do not all ask the same."""
+        session = self._session(name, export, signature)
+        row = one_row(export, signature, turn)
+        pid = self._busy_process(name, session)
+        before = cpu_seconds(pid) if pid else None
+        seconds = session.latencies(row, calls)
+        after = cpu_seconds(pid) if pid else None
+        return Block(seconds, after - before if before is not None and after is not None else None)
+
+    def facts(self, name: str, export: Export, signature: str) -> dict[str, object]:
+        return self._session(name, export, signature).facts()
+
+    def nonfinite(self, name: str, export: Export, signature: str) -> dict[str, str] | None:
+        return answers_to_nonfinite(self._session(name, export, signature).predict, one_row(export, signature))
+
+    def shift(self, name: str, old: Export, new: Export, signature: str) -> VersionShift | None:
+        """What changes from ``old`` to ``new`` on the newer one's labelled rows; None without such rows."""
+        case, spec = new.evidence.case(signature, "test"), new.spec
+        if case is None or case.labels is None or spec.decision is None or spec.metric is None:
+            return None
+        before, after = (
+            self._session(name, export, signature).predict(case.inputs)[spec.decision.output] for export in (old, new)
+        )
+        same = agreement(before, after, spec.decision, clear_margin=limits_for("float32").clear_margin)
+        return VersionShift(
+            metric_name=spec.metric.name,
+            old_metric=metric_value(spec, case.labels, before),
+            new_metric=metric_value(spec, case.labels, after),
+            agreement=same.agreement if same else None,
+            mean_shift=float(np.abs(after.astype(np.float64) - before).mean()),
+            n=case.rows,
+        )
+
+    def cold(self, name: str, export: Export, signature: str) -> float | None:
+        return find_target(name).cold_start(export, one_row(export, signature))
+
+    def close(self, name: str, export: Export) -> None:
+        if session := self._sessions.pop((name, export), None):
+            session.close()
+
+    def close_all(self) -> None:
+        while self._sessions:
+            _, session = self._sessions.popitem()
+            with contextlib.suppress(Exception):  # a broken session must not keep the others open
+                session.close()
+        self._exit.close()
+
+    def _session(self, name: str, export: Export, signature: str) -> Session:
+        target = self._prepared(name)
+        if (name, export) not in self._sessions:
+            self._sessions[name, export] = target.open(export, signature)
+        return self._sessions[name, export]
+
+    def _prepared(self, name: str) -> Target:
+        if name not in self._targets:
+            target = find_target(name)
+            target.prepare()
+            self._targets[name] = self._exit.enter_context(target)
+        return self._targets[name]
+
+    def _busy_process(self, name: str, session: Session) -> int | None:
+        """The process whose CPU time a request costs: this one, the server's, or nobody knows (a page)."""
+        if isinstance(pid := session.facts().get("pid"), int):
+            return pid
+        return os.getpid() if find_target(name).isolation == "process" else None
+
+
+def fixed_batch(export: Export) -> int | None:
+    """The number of rows that a user's model insists on, None when it takes any."""
+    sizes = {tensor.shape[0] for tensor in export.spec.inputs if tensor.shape}
+    return next((size for size in sizes if size is not None), None)

@@ -1,0 +1,195 @@
+"""The comparison: every cell opened, judged and timed, in an order that is fair to all. Writes nothing."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from compare.guard import Guard, TargetCrashed, TargetHung
+from compare.rows import SIGNATURE, Row
+from compare.verdict import Verdict
+from models.errors import TargetError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from compare.bench import VersionShift
+    from compare.cold import ColdCache
+    from compare.target import Target
+    from export.bundle import Export
+
+VERSIONED_TARGETS = ("keras", "serving-rest", "serving-grpc")  # where an older version can be asked beside the newest
+COLD_MODEL = "cnn"
+WARM_UP_CALLS = 3
+ROUNDS = 5  # each target gets one block of requests per round, so that a noisy second hurts all alike
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Seconds. The demo's limits only cut off what hangs; ``make check`` promises 30 s per target."""
+
+    cell: float = 120.0  # one target with one model, everything together
+    cold: float = 120.0  # one cold start
+    evidence: float = 3.0  # all evidence, twice; a slower target answers fewer rows
+    block: float = 0.06  # one block of steady requests
+    steady: bool = True
+
+
+@dataclass
+class Outcome:
+    """Rows in the order of the tables, and the two tables beside them."""
+
+    rows: list[Row] = field(default_factory=list)
+    shifts: list[tuple[str, str, int, int, VersionShift]] = field(default_factory=list)  # model, target, old, new
+
+    def count(self, verdict: str) -> int:
+        return sum(row.verdict.verdict == verdict for row in self.rows)
+
+
+def plan(exports: Iterable[Export], targets: Sequence[Target], *, everything: bool = False) -> list[Row]:
+    """The cells to fill: the highest version of each model everywhere, older ones where versions can be asked."""
+    rows = []
+    for _, group in groupby(exports, key=lambda e: e.model):
+        versions = sorted(group, key=lambda e: e.version)
+        for export in reversed(versions):
+            newest = export is versions[-1]
+            rows += [
+                Row(export, t.name, t.variant, t.precision, looped=t.batch == "static")
+                for t in targets
+                if newest or everything or t.name in VERSIONED_TARGETS
+            ]
+    return rows
+
+
+class Comparison:
+    """Fills rows, model by model. ``tell`` gets progress, piece by piece."""
+
+    def __init__(
+        self, guard: Guard, *, budget: Budget, tell: Callable[[str], None], cold_cache: ColdCache | None
+    ) -> None:
+        self._guard, self._budget, self._tell, self._cold_cache = guard, budget, tell, cold_cache
+        self._spent: dict[str, float] = {}
+
+    def run(self, rows: Sequence[Row]) -> Outcome:
+        outcome = Outcome(list(rows))
+        for (model, version), group in groupby(outcome.rows, key=lambda r: (r.export.model, r.export.version)):
+            cells = list(group)
+            newest = max(r.export.version for r in outcome.rows if r.export.model == model)
+            self._tell(f"{model} v{version}: ")
+            for row in cells:
+                self._judge(row)
+                self._tell(
+                    f"{row.target} {row.verdict.verdict}, " if row.verdict.verdict != "pass" else f"{row.target} ✓, "
+                )
+            alive = [row for row in cells if row.first_ms is not None]
+            if version == newest and self._budget.steady:
+                self._time(alive)
+            self._tell("timed\n" if version == newest else "done\n")
+            if version != newest:
+                outcome.shifts += self._shifts(alive, outcome.rows)
+            for row in alive:
+                self._attempt(row, "close", row.export)
+        self._cold_starts(outcome.rows)
+        return outcome
+
+    def _judge(self, row: Row) -> None:
+        try:
+            if reason := self._call(row, "why_not", row.export, SIGNATURE):
+                row.verdict = Verdict("skipped", reason)
+                return
+            row.first_ms = self._call(row, "first", row.export, SIGNATURE)
+            row.verdict = self._call(row, "verify", row.export, SIGNATURE, self._budget.evidence)
+            row.facts = self._call(row, "facts", row.export, SIGNATURE)
+            row.nonfinite = self._attempt(row, "nonfinite", row.export, SIGNATURE)
+        except TargetError as error:
+            row.first_ms = None
+            row.verdict = Verdict("fail", str(error), _remedy(error))
+
+    def _time(self, rows: Sequence[Row]) -> None:
+        """Steady latency: warm up, then round-robin blocks, one request at a time."""
+        calls: dict[str, int] = {}
+        seconds: dict[str, float] = {}
+        for row in rows:
+            warm = self._attempt(row, "steady", row.export, SIGNATURE, WARM_UP_CALLS, 0)
+            if warm is not None:
+                each = max(float(np.median(warm.seconds)), 1e-6)
+                calls[row.key] = int(np.clip(self._budget.block / each, 2, 100))
+                seconds[row.key] = each * calls[row.key]
+        for turn in range(1, ROUNDS + 1):
+            for row in rows:
+                if row.key not in calls or 3 * seconds[row.key] > self._left(row):
+                    continue  # too slow for its budget: fewer samples, and the row says how many
+                if block := self._attempt(row, "steady", row.export, SIGNATURE, calls[row.key], turn):
+                    row.blocks.append(block)
+
+    def _shifts(self, rows: Sequence[Row], all_rows: Sequence[Row]) -> list[tuple[str, str, int, int, VersionShift]]:
+        found = []
+        for row in rows:
+            if row.target not in VERSIONED_TARGETS:
+                continue
+            new = max((r.export for r in all_rows if r.export.model == row.export.model), key=lambda e: e.version)
+            if shift := self._attempt(row, "shift", row.export, new, SIGNATURE):
+                found.append((row.export.model, row.target, row.export.version, new.version, shift))
+        return found
+
+    def _cold_starts(self, rows: Sequence[Row]) -> None:
+        """Once per runtime, in a process, page or server of its own; kept, because it is slow to measure."""
+        if self._cold_cache is None:
+            return
+        models = {row.export.model for row in rows}
+        model = COLD_MODEL if COLD_MODEL in models else next(iter(models), None)
+        newest = max((row.export.version for row in rows if row.export.model == model), default=0)
+        for row in rows:
+            if row.export.model != model or row.export.version != newest or row.first_ms is None:
+                continue
+            artefact = f"{row.export.sha256}/{row.facts.get('artifact_sha256')}/{row.facts.get('runtime_version')}"
+            row.cold_ms = self._cold_cache.get(row.target, artefact)
+            if row.cold_ms is None:
+                self._tell(f"cold start of {row.target}: ")
+                row.cold_ms = self._cold(row)
+                self._tell("not measurable\n" if row.cold_ms is None else f"{row.cold_ms:.0f} ms\n")
+                if row.cold_ms is not None:
+                    self._cold_cache.put(row.target, artefact, row.cold_ms)
+
+    def _cold(self, row: Row) -> float | None:
+        try:
+            seconds = self._guard.call("cold", row.target, row.export, SIGNATURE, timeout=self._budget.cold)
+        except TargetError as error:
+            print(f"cold start of {row.target}: {error}", file=sys.stderr)
+            return None
+        return None if seconds is None else seconds * 1e3
+
+    def _attempt(self, row: Row, method: str, *arguments: Any) -> Any:
+        """As ``_call``, but what fails here turns a passing row into a failing one instead of ending its cell."""
+        try:
+            return self._call(row, method, *arguments)
+        except TargetError as error:
+            if row.verdict.verdict != "fail":
+                row.verdict = replace(
+                    row.verdict, verdict="fail", reason=f"judged well, then: {error}", next=_remedy(error)
+                )
+            return None
+
+    def _call(self, row: Row, method: str, *arguments: Any) -> Any:
+        """One call over there, charged to the row's budget."""
+        start = time.perf_counter()
+        try:
+            return self._guard.call(method, row.target, *arguments, timeout=max(self._left(row), 1.0))
+        finally:
+            self._spent[row.key] = self._spent.get(row.key, 0.0) + time.perf_counter() - start
+
+    def _left(self, row: Row) -> float:
+        return self._budget.cell - self._spent.get(row.key, 0.0)
+
+
+def _remedy(error: TargetError) -> str:
+    if isinstance(error, TargetHung):
+        return "Run it alone with --targets to see whether it always hangs; look at the machine's load."
+    if isinstance(error, TargetCrashed):
+        return "Run it alone with --targets; when it crashes again, rebuild its artefact or report it to the runtime."
+    return "Follow the reason; `make status` tells what runs, `make deploy-all` rebuilds what is missing."

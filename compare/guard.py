@@ -1,0 +1,142 @@
+"""Guard: a Bench in a process of its own. A runtime that hangs or crashes costs its own row and nothing else."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import tempfile
+import traceback
+from typing import TYPE_CHECKING, Any, Self
+
+import psutil
+
+from export.bundle import Export
+from models.errors import ExportOnceError, TargetError
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+    from types import TracebackType
+
+
+class TargetHung(TargetError):
+    """Cut off: no answer within the limit."""
+
+
+class TargetCrashed(TargetError):
+    """The process died, or an error escaped that no target should let out."""
+
+
+class Guard:
+    """``call("verify", …)`` runs ``Bench.verify(…)`` over there. After a hang or a crash the next call starts afresh."""
+
+    def __init__(self) -> None:
+        self._process: multiprocessing.process.BaseProcess | None = None
+        self._pipe: Connection | None = None
+        self._log = tempfile.NamedTemporaryFile("w+", prefix="compare-", suffix=".log", errors="replace")  # noqa: SIM115
+
+    def call(self, method: str, *arguments: Any, timeout: float) -> Any:
+        """Raises TargetHung after ``timeout`` seconds, TargetCrashed, or the error that the target itself raised."""
+        pipe = self._connected()
+        try:
+            pipe.send((method, tuple(_bare(a) for a in arguments)))
+            if not pipe.poll(timeout):
+                self.stop(patience=0)
+                raise TargetHung(f"no answer within {timeout:.0f} s")
+            kind, value = pipe.recv()
+        except (EOFError, BrokenPipeError, ConnectionResetError):
+            raise TargetCrashed(self._epitaph()) from None
+        if kind == "refused":
+            raise TargetError(value)
+        if kind == "crashed":
+            raise TargetCrashed(value)
+        return value
+
+    def stop(self, *, patience: float = 5) -> None:
+        """End the process and everything that it started (browsers, servers); after ``patience`` seconds by force."""
+        process, self._process, pipe, self._pipe = self._process, None, self._pipe, None
+        if pipe is not None:
+            pipe.close()  # idle, it now closes its sessions and leaves by itself
+        if process is None or process.pid is None:
+            return
+        family: list[psutil.Process] = []
+        with contextlib.suppress(psutil.Error):
+            family = psutil.Process(process.pid).children(recursive=True)
+        process.join(patience)
+        if process.is_alive():
+            process.kill()
+            process.join()
+        for child in family:
+            with contextlib.suppress(psutil.Error):
+                child.kill()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+        self._log.close()
+
+    def _connected(self) -> Connection:
+        if self._pipe is None or self._process is None or not self._process.is_alive():
+            self.stop()
+            context = multiprocessing.get_context("spawn")
+            self._pipe, theirs = context.Pipe()
+            self._process = context.Process(target=_serve, args=(theirs, self._log.name), name="compare-bench")
+            self._process.start()
+            theirs.close()
+        return self._pipe
+
+    def _epitaph(self) -> str:
+        """How the process died, and the last thing it said."""
+        process = self._process
+        code = None
+        if process is not None:
+            process.join(5)
+            code = process.exitcode
+        self.stop()
+        how = f"exit code {code}"
+        if code is not None and code < 0:
+            how = signal.Signals(-code).name
+        self._log.seek(0)
+        lines = [line.strip() for line in self._log.read().splitlines() if line.strip()]
+        return f"the runtime crashed ({how})" + (f": {lines[-1]}" if lines else "")
+
+
+def _bare(argument: Any) -> Any:
+    """An Export without the evidence that it may have loaded already."""
+    return Export(argument.root, argument.model, argument.version) if isinstance(argument, Export) else argument
+
+
+def _serve(pipe: Connection, log: str) -> None:
+    """Answer calls until the other end closes. Ctrl-C is the parent's to handle."""
+    os.setsid()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with open(log, "w") as file:  # a runtime's chatter, and the last words of a crash
+        os.dup2(file.fileno(), 2)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    from compare.bench import Bench
+
+    bench = Bench()
+    known: dict[Export, Export] = {}  # one object per export, so that its evidence is read once
+    while True:
+        try:
+            method, arguments = pipe.recv()
+            arguments = [known.setdefault(a, a) if isinstance(a, Export) else a for a in arguments]
+        except (EOFError, OSError):
+            break
+        try:
+            result = ("done", getattr(bench, method)(*arguments))
+        except ExportOnceError as error:
+            result = ("refused", str(error))
+        except Exception as error:  # whatever a runtime throws becomes a row, not the end of the run
+            traceback.print_exc()
+            result = ("crashed", f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}")
+        try:
+            pipe.send(result)
+        except OSError:
+            break
+    bench.close_all()
