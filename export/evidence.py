@@ -2,7 +2,8 @@
 
 Keys are ``<signature>/<kind>/in|out/<tensor>``, kind = test (real, held out) | boundary | random, and
 ``<signature>/test/label`` for the labels of the test rows. A string tensor is stored as ``<tensor>.bytes`` (uint8) and
-``<tensor>.offsets`` (int64, n + 1), and read back as an object array of bytes, shape [n].
+``<tensor>.offsets`` (int64, n + 1), with ``<tensor>.shape`` where it has more than one axis, and read back as an object
+array of bytes.
 """
 
 from __future__ import annotations
@@ -71,13 +72,24 @@ class Evidence:
             if not key.startswith(prefix):
                 continue
             name = key.removeprefix(prefix)
-            if name.endswith(".offsets"):
+            if name.endswith((".offsets", ".shape")):
                 continue
             if name.endswith(".bytes"):
                 name = name.removesuffix(".bytes")
                 array = decode_strings(array, self.arrays[f"{prefix}{name}.offsets"])
+                array = array.reshape(self.arrays.get(f"{prefix}{name}.shape", array.shape))
             tensors[name] = array
         return tensors
+
+
+def store(arrays: Tensors, key: str, values: NDArray) -> None:
+    """Put one tensor into the arrays of an evidence file, strings as described above."""
+    if values.dtype != object:
+        arrays[key] = values
+        return
+    arrays[f"{key}.bytes"], arrays[f"{key}.offsets"] = encode_strings(values.ravel())
+    if values.ndim > 1:
+        arrays[f"{key}.shape"] = np.array(values.shape, np.int64)
 
 
 def encode_strings(values: NDArray) -> tuple[NDArray, NDArray]:

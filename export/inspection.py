@@ -1,0 +1,86 @@
+"""What is inside a SavedModel: its signatures' tensors, and the hash of its variables."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from google.protobuf.message import DecodeError
+from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
+from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectGraph
+
+from models.errors import ModelError
+from models.spec import TensorSpec
+
+_HIDDEN = "__saved_model_init_op"
+
+
+def tensor_hash(folder: Path) -> str:
+    """sha256 over the SavedModel's variables, sorted: name, dtype, shape and bytes of each.
+
+    The same weights give the same hash, which the files themselves do not: their order changes from export to export.
+    The name is the variable's own, because the path in the object graph depends on that order too.
+    """
+    prefix = str(folder / "variables" / "variables")
+    if not Path(prefix + ".index").is_file():
+        return hashlib.sha256((folder / "saved_model.pb").read_bytes()).hexdigest()  # nothing but constants
+    reader = tf.train.load_checkpoint(prefix)
+    keys = reader.get_variable_to_shape_map()
+    names = _own_names(reader) if "_CHECKPOINTABLE_OBJECT_GRAPH" in keys else {}
+    entries = []
+    for key in keys:
+        if key == "_CHECKPOINTABLE_OBJECT_GRAPH":
+            continue
+        value = np.asarray(reader.get_tensor(key))
+        data = value.tobytes() if value.dtype != object else b"\0".join(value.ravel().tolist())
+        head = f"{names.get(key, key)}\0{value.dtype}\0{value.shape}\0".encode()
+        entries.append(hashlib.sha256(head + data).digest())
+    return hashlib.sha256(b"".join(sorted(entries))).hexdigest()
+
+
+def _own_names(reader) -> dict[str, str]:
+    graph = TrackableObjectGraph.FromString(reader.get_tensor("_CHECKPOINTABLE_OBJECT_GRAPH"))
+    return {a.checkpoint_key: a.full_name for node in graph.nodes for a in node.attributes if a.full_name}
+
+
+def read_signatures(folder: Path) -> dict[str, dict[str, Any]]:
+    """``{signature: {"method_name", "inputs": [tensor], "outputs": [tensor]}}``, a tensor being ``{"name", "dtype", "shape"}``.
+
+    Raises ModelError when the folder holds no readable SavedModel.
+    """
+    graph = _serving_graph(folder)
+    return {
+        name: {
+            "method_name": signature.method_name,
+            "inputs": [_tensor(key, signature.inputs[key]) for key in sorted(signature.inputs)],
+            "outputs": [_tensor(key, signature.outputs[key]) for key in sorted(signature.outputs)],
+        }
+        for name, signature in sorted(graph.signature_def.items())
+        if name != _HIDDEN
+    }
+
+
+def _serving_graph(folder: Path) -> meta_graph_pb2.MetaGraphDef:
+    path = folder / "saved_model.pb"
+    if not path.is_file():
+        raise ModelError(f"{folder} is no SavedModel: it has no saved_model.pb; give the folder that model.export() wrote")
+    try:
+        saved_model = saved_model_pb2.SavedModel.FromString(path.read_bytes())
+    except DecodeError:
+        raise ModelError(f"{path} ({path.stat().st_size} bytes) is damaged or cut off; export the model again") from None
+    for graph in saved_model.meta_graphs:
+        if "serve" in graph.meta_info_def.tags:
+            return graph
+    raise ModelError(f"{path} has no graph tagged 'serve'; export the model again for serving")
+
+
+def _tensor(key: str, info: meta_graph_pb2.TensorInfo) -> dict[str, Any]:
+    shape = None if info.tensor_shape.unknown_rank else [d.size if d.size >= 0 else None for d in info.tensor_shape.dim]
+    return {"name": key, "dtype": tf.as_dtype(info.dtype).name, "shape": shape}
+
+
+def tensor_specs(tensors: list[dict[str, Any]]) -> tuple[TensorSpec, ...]:
+    return tuple(TensorSpec(t["name"], tuple(t["shape"] or (None,)), t["dtype"]) for t in tensors)

@@ -1,0 +1,130 @@
+"""The deployed model: preprocess → core → postprocess in one Keras model, raw units in and out, all of it serialisable."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+import zipfile
+from pathlib import Path
+
+import keras
+from keras import ops
+
+from models.errors import ModelError
+from models.spec import Affine, ModelSpec, TensorSpec
+
+_LAST = re.compile(r"last\((\w+)\)")
+
+
+def raw_input_of(affine: Affine | None) -> str | None:
+    """The raw input whose last step is the reference, or None where the reference is a constant."""
+    if affine is None or not isinstance(affine.ref, str):
+        return None
+    match = _LAST.fullmatch(affine.ref)
+    if not match:
+        raise ModelError(f"the reference {affine.ref!r} is not understood; write a list of numbers or 'last(<input>)'")
+    return match.group(1)
+
+
+def _constants(affine: Affine, raw, ndim: int):
+    """Reference and scale as tensors that broadcast against a tensor of ``ndim`` axes."""
+    scale = ops.convert_to_tensor(affine.scale, "float32")
+    if isinstance(affine.ref, str):
+        last = raw[raw_input_of(affine)][:, -1, :]
+        return (ops.expand_dims(last, 1) if ndim == 3 else last), scale
+    return ops.convert_to_tensor(affine.ref, "float32"), scale
+
+
+class _Affines(keras.layers.Layer):
+    def __init__(self, tensors: dict[str, dict | None], **options):
+        super().__init__(**options)
+        self.tensors = tensors
+
+    def affine(self, name: str) -> Affine | None:
+        data = self.tensors.get(name)
+        if not data:
+            return None
+        return Affine(data["ref"] if isinstance(data["ref"], str) else tuple(data["ref"]), tuple(data["scale"]))
+
+    def get_config(self):
+        return {**super().get_config(), "tensors": self.tensors}
+
+
+@keras.saving.register_keras_serializable("export_once")
+class Preprocess(_Affines):
+    """{input: raw} → {input: normalised}, ``(raw - ref) / scale``; a tensor without affine passes through."""
+
+    def call(self, raw):
+        normalised = {}
+        for name, tensor in raw.items():
+            if affine := self.affine(name):
+                ref, scale = _constants(affine, raw, len(tensor.shape))
+                tensor = (tensor - ref) / scale
+            normalised[name] = tensor
+        return normalised
+
+    def compute_output_spec(self, raw):
+        return {name: keras.KerasTensor(t.shape, t.dtype) for name, t in raw.items()}
+
+
+@keras.saving.register_keras_serializable("export_once")
+class Postprocess(_Affines):
+    """({output: normalised}, {input: raw}) → {output: raw}, ``normalised * scale + ref``."""
+
+    def call(self, normalised, raw):
+        outputs = {}
+        for name, tensor in normalised.items():
+            if affine := self.affine(name):
+                ref, scale = _constants(affine, raw, len(tensor.shape))
+                tensor = tensor * scale + ref
+            outputs[name] = tensor
+        return outputs
+
+    def compute_output_spec(self, normalised, raw):
+        return {name: keras.KerasTensor(t.shape, t.dtype) for name, t in normalised.items()}
+
+
+def run_core(core: keras.Model, spec: ModelSpec, normalised: dict) -> dict:
+    """{input: normalised} → {output: normalised}; a core with one input or output may leave the names out."""
+    answer = core(normalised[spec.inputs[0].name] if len(spec.inputs) == 1 else normalised)
+    return answer if isinstance(answer, dict) else {spec.outputs[0].name: answer}
+
+
+def deploy(core: keras.Model, spec: ModelSpec) -> keras.Model:
+    """Wrap a trained core. ``core``, ``preprocess`` and ``postprocess`` stay layers of those names."""
+
+    def data(tensors: tuple[TensorSpec, ...]) -> dict[str, dict | None]:
+        return {t.name: ({"ref": t.affine.ref, "scale": t.affine.scale} if t.affine else None) for t in tensors}
+
+    raw = {t.name: keras.Input(t.shape[1:], dtype=t.dtype, name=t.name) for t in spec.inputs}
+    normalised = Preprocess(data(spec.inputs), name="preprocess")(raw)
+    outputs = Postprocess(data(spec.outputs), name="postprocess")(run_core(core, spec, normalised), raw)
+    return keras.Model(raw, outputs, name=spec.name)
+
+
+def load(path: Path) -> keras.Model:
+    """Read a ``.keras`` file, after importing those of our modules whose layers it names. Raises ModelError."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            config = archive.read("config.json").decode()
+        for module in sorted(_modules(json.loads(config))):
+            importlib.import_module(module)
+        return keras.models.load_model(path, compile=False)
+    except FileNotFoundError:
+        raise ModelError(f"{path} is missing; run `make deploy-all` to train it") from None
+    except (zipfile.BadZipFile, KeyError, ValueError, TypeError, ImportError, OSError) as error:
+        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise ModelError(
+            f"{path} does not load as a Keras model ({reason.rstrip('.')}); save it again with model.save() of Keras 3, "
+            "or export it as a SavedModel, which needs no Python classes"
+        ) from error
+
+
+def _modules(config: object) -> set[str]:
+    if isinstance(config, dict):
+        own = {config["module"]} if str(config.get("module", "")).startswith("models.") else set()
+        return own.union(*(_modules(value) for value in config.values()))
+    if isinstance(config, list):
+        return set().union(*(_modules(value) for value in config))
+    return set()

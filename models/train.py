@@ -1,0 +1,77 @@
+"""``python -m models.train``: train every model whose sources have changed, all in one process.
+
+Writes ``artifacts/training/<model>/``: ``1.keras`` and ``2.keras`` (an earlier checkpoint and the best one of the same
+run), ``logs/`` for TensorBoard, and ``training.json``. A second run finds nothing to do and imports no TensorFlow.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from models import registry
+from models.artifacts import artifacts_root, fingerprint, is_current, read_json, sweep, write_json, write_whole
+from models.errors import run_cli
+
+
+def training_folder(root: Path, name: str) -> Path:
+    return root / "training" / name
+
+
+def made_from(name: str) -> str:
+    """The fingerprint of everything that the trained model depends on."""
+    return fingerprint(registry.sources(name), extra="training 1")
+
+
+def is_trained(root: Path, name: str) -> bool:
+    folder = training_folder(root, name)
+    return is_current(folder / "training.json", made_from(name)) and all((folder / f"{v}.keras").is_file() for v in (1, 2))
+
+
+def describe(training: dict[str, Any]) -> str:
+    """One line: the quality of both versions beside the baselines."""
+    metric = training["metric"]
+    others = "".join(f"; {name} {value:.4f}" for name, value in training["baselines"].items())
+    return (
+        f"{training['spec']['name']:<12} {metric['name']} {metric['2']:.4f} (version 1: {metric['1']:.4f}{others}); "
+        f"epoch {training['epochs']['2']} of {training['epochs']['run']} (version 1: {training['epochs']['1']}), "
+        f"{training['seconds']:.0f} s"
+    )
+
+
+def train(names: list[str], root: Path) -> None:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    import tensorflow as tf
+
+    from models.training_run import train_model
+
+    tf.config.experimental.enable_op_determinism()
+    for number, name in enumerate(names, 1):
+        fingerprint_before = made_from(name)
+        print(f"[{number}/{len(names)}] training {name}", flush=True)
+        with write_whole(training_folder(root, name)) as folder:
+            folder.mkdir()
+            result = train_model(registry.load(name), folder, lambda line: print(f"      {line}", flush=True))
+            write_json(folder / "training.json", {**result, "made_from": fingerprint_before})
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m models.train", description=__doc__.split("\n")[0])
+    parser.add_argument("--force", action="store_true", help="train again even when nothing has changed")
+    options = parser.parse_args()
+    started, root, names = time.monotonic(), artifacts_root(), registry.selected()
+    sweep(root / "training")
+    stale = [name for name in names if options.force or not is_trained(root, name)]
+    if stale:
+        train(stale, root)
+    for name in names:
+        print(describe(read_json(training_folder(root, name) / "training.json")))
+    print(f"trained {len(stale)} of {len(names)} models in {time.monotonic() - started:.0f} s: {root / 'training'}")
+    return 0
+
+
+if __name__ == "__main__":
+    run_cli(main)
