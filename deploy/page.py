@@ -1,0 +1,40 @@
+"""Build web/demo into web/demo/dist when its sources changed: ``python -m deploy.page`` (``--check`` runs tsc alone)."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import time
+
+from deploy.environments import REPOSITORY, run_npm
+from models.artifacts import fingerprint, is_current, write_json
+from models.errors import run_cli
+
+PAGE = REPOSITORY / "web" / "demo"
+MADE = {"node_modules", "dist"}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m deploy.page", description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="check the types, build nothing")
+    if parser.parse_args().check:
+        run_npm("run", "check", folder=PAGE, remedy="see the lines above")
+        print("the page's types are sound")
+        return 0
+    made_from = fingerprint(path for path in PAGE.iterdir() if path.name not in MADE and not path.name.startswith("."))
+    built = PAGE / "dist" / "built.json"  # beside the page: it goes away with the page
+    if not is_current(built, made_from):
+        start = time.monotonic()
+        print("page: building web/demo", flush=True)
+        built.unlink(missing_ok=True)
+        run_npm("run", "build", folder=PAGE, remedy="see the lines above")
+        write_json(built, {"made_from": made_from})
+        print(f"page: built in {time.monotonic() - start:.0f} s", flush=True)
+    for leftover in PAGE.glob("dist/.tmp-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    print(f"page: {PAGE / 'dist'}")
+    return 0
+
+
+if __name__ == "__main__":
+    run_cli(main)
