@@ -103,6 +103,8 @@ def check(environment: Environment, richest: Environment | None) -> list[str]:
         wrong.append(
             f"{name} and the constraints of its pyproject.toml differ in {len(differ)} pins, first {differ[0]}"
         )
+    if richest is not None and (other := sorted(pins - constraints)):
+        wrong.append(f"{name} has other pins than {richest.lock}: {other[0]}")
     if missing := _not_pinned(pyproject, environment, {pin.partition("==")[0] for pin in pins}):
         wrong.append(f"{name} lacks {', '.join(missing)}, which pyproject.toml asks for")
     return wrong
