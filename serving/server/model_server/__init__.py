@@ -1,0 +1,1 @@
+"""A model server that answers like TensorFlow Serving, and needs no TensorFlow for what LiteRT can run."""

@@ -1,0 +1,121 @@
+"""The application that Envoy imports: loads the models, then opens REST, then returns so that Envoy opens gRPC.
+
+Everything is one process: Envoy's threads, one Python thread for gRPC, one for REST, one that looks for new versions,
+and one that waits for SIGTERM.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+
+import uvicorn
+import uvloop
+
+from model_server.core import Core
+from model_server.errors import StartError
+from model_server.flags import Options
+from model_server.grpc import GrpcApplication
+from model_server.listening import addresses, bind
+from model_server.manager import Manager
+from model_server.model_config import read_models
+from model_server.rest import RestApplication
+
+OPTIONS_VARIABLE = "MODEL_SERVER_OPTIONS"  # the flags' values as JSON, set by model_server.launch
+
+
+class RestServer:
+    """uvicorn on a thread and an event loop of its own."""
+
+    def __init__(self, application: RestApplication, sockets: list[socket.socket]) -> None:
+        config = uvicorn.Config(
+            application,
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            interface="asgi3",
+            log_config=None,
+            log_level="error",
+            access_log=False,
+            server_header=False,
+            date_header=False,
+            timeout_keep_alive=75,
+        )
+        self._server = uvicorn.Server(config)
+        self._sockets = sockets
+        self._thread = threading.Thread(target=self._run, name="rest", daemon=True)
+
+    def _run(self) -> None:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(self._server.serve(sockets=self._sockets))
+
+    def start(self) -> None:
+        self._thread.start()
+        while not self._server.started and self._thread.is_alive():
+            time.sleep(0.002)
+
+    def stop(self, seconds: float) -> None:
+        """Answer what is in flight, then close."""
+        self._server.should_exit = True
+        self._thread.join(seconds)
+
+
+def start() -> GrpcApplication:
+    options = Options({**Options().values, **json.loads(os.environ[OPTIONS_VARIABLE])})
+    manager = Manager(read_models(options), options)
+    core = Core(manager, options)
+    grpc = GrpcApplication(core)
+    rest: list[RestServer] = []
+    threading.Thread(target=_wait_for_signal, args=(core, grpc, rest), name="signals", daemon=True).start()
+    sockets = []
+    if options.rest_api_port:
+        sockets = [bind(address, options.rest_api_port, "rest_api_port") for address in addresses(options.bind_address)]
+    manager.load_first()
+    if sockets:
+        rest.append(RestServer(RestApplication(core), sockets))
+        rest[0].start()
+        _say(f"REST on {options.bind_address}:{options.rest_api_port}")
+    manager.watch()
+    _say(f"gRPC on {options.bind_address}:{options.port}")
+    return grpc
+
+
+def _wait_for_signal(core: Core, grpc: GrpcApplication, rest: list[RestServer]) -> None:
+    """SIGTERM and SIGINT are blocked in every thread (model_server.launch), so Envoy does not act on them; this does."""
+    received = signal.sigwait({signal.SIGTERM, signal.SIGINT})
+    _say(f"{signal.Signals(received).name}: no new requests; those in flight get {core.options.drain_seconds:g} s")
+    core.draining = True
+    core.manager.stop()
+    deadline = time.monotonic() + core.options.drain_seconds
+    for server in rest:
+        server.stop(core.options.drain_seconds)
+    while grpc.in_flight and time.monotonic() < deadline:
+        time.sleep(0.005)
+    time.sleep(0.02)  # an answer that was just sent passes Envoy's buffers
+    os._exit(0)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _start_or_leave() -> GrpcApplication:
+    try:
+        return start()
+    except StartError as error:
+        _say(f"error: {error}")
+    except BaseException as error:
+        import traceback
+
+        traceback.print_exc(file=sys.stderr)
+        _say(f"error: {type(error).__name__}: {error}")
+    os._exit(1)
+
+
+application = _start_or_leave()

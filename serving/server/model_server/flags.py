@@ -1,0 +1,114 @@
+"""The flags: tensorflow_model_server's spelling and defaults, and a few of our own.
+
+``--flag=value``, ``--flag value`` and, for booleans, a bare ``--flag``. Like the real server, an unknown flag is
+reported and otherwise ignored.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from model_server.errors import StartError
+
+
+class Flag(NamedTuple):
+    name: str
+    default: Any
+    help: str
+
+
+FLAGS = (
+    Flag("port", 8500, "TCP port for gRPC"),
+    Flag("rest_api_port", 0, "TCP port for REST; 0: no REST"),
+    Flag("rest_api_timeout_in_ms", 30000, "time limit of a REST request"),
+    Flag("model_config_file", "", "text protobuf with a model_config_list; replaces --model_name and --model_base_path"),
+    Flag("model_name", "default", "name of the one model that is served without a config file"),
+    Flag("model_base_path", "", "absolute folder with that model's numeric version folders"),
+    Flag("file_system_poll_wait_seconds", 1.0, "seconds between two looks for new versions; 0: look once, -1: never"),
+    Flag("max_num_load_retries", 5, "further attempts after a failed load"),
+    Flag("load_retry_interval_micros", 60_000_000, "time between two attempts to load"),
+    Flag("enable_model_warmup", True, "replay assets.extra/tf_serving_warmup_requests before a version serves"),
+    Flag("allow_version_labels_for_unavailable_models", False, "accept labels that point to a version not loaded yet"),
+    Flag("prefer_tflite_model", True, "run model.tflite on LiteRT where it lies beside saved_model.pb"),
+    Flag("enable_serialization_as_tensor_content", False, "answer gRPC with tensor_content instead of typed fields"),
+    Flag("enable_grpc_healthcheck_service", False, "answer grpc.health.v1.Health/Check"),
+    Flag("tensorflow_intra_op_parallelism", 0, "threads inside one operation; 0: TensorFlow decides"),
+    Flag("tensorflow_inter_op_parallelism", 0, "operations run side by side; 0: TensorFlow decides"),
+    Flag("version", False, "print the version and leave"),
+    Flag("help", False, "print the flags and leave"),
+)
+# What tensorflow_model_server does not have.
+OWN_FLAGS = (
+    Flag("bind_address", "127.0.0.1", "address to listen on; the default is loopback, IPv6's too where there is one"),
+    Flag("drain_seconds", 10.0, "time that requests in flight get after SIGTERM"),
+)
+# Flags of the real server that change nothing here yet: accepted, with a note.
+WITHOUT_EFFECT = frozenset(
+    """grpc_max_threads rest_api_num_threads model_config_file_poll_wait_seconds enable_batching
+    enable_per_model_batching_parameters batching_parameters_file rest_api_enable_cors_support ssl_config_file
+    grpc_channel_arguments grpc_socket_path thread_pool_factory_config_file monitoring_config_file mixed_precision
+    enable_signature_method_name_check num_load_threads num_unload_threads tensorflow_session_parallelism
+    num_request_iterations_for_warmup flush_filesystem_caches saved_model_tags per_process_gpu_memory_fraction
+    enable_profiler xla_cpu_compilation_enabled tensorflow_session_config_file experimental_cc_shared_libs
+    remove_unused_fields_from_bundle_metagraph skip_initialize_tpu use_alts_credentials
+    platform_config_file""".split()
+)
+
+
+@dataclass
+class Options:
+    """Every flag's value, by name."""
+
+    values: dict[str, Any] = field(default_factory=lambda: {f.name: f.default for f in (*FLAGS, *OWN_FLAGS)})
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return self.values[name]
+
+
+def parse(arguments: list[str]) -> tuple[Options, list[str]]:
+    """Command line → options, and notes for stderr. Raises StartError when a value does not fit its flag."""
+    options, notes = Options(), []
+    rest = list(arguments)
+    while rest:
+        argument = rest.pop(0)
+        name, equals, value = argument.removeprefix("--").partition("=")
+        if name in WITHOUT_EFFECT and argument.startswith("--"):
+            notes.append(f"--{name} is accepted, but has no effect in this version")
+        elif not argument.startswith("--") or name not in options.values:
+            notes.append(f"unknown argument: {argument}")
+        else:
+            default = options.values[name]
+            if not equals and not isinstance(default, bool):
+                if not rest or rest[0].startswith("--"):
+                    raise StartError(f"--{name} needs a value; write --{name}={default or '…'}")
+                value = rest.pop(0)
+            options.values[name] = _convert(name, value, default, bare=not equals)
+    return options, notes
+
+
+def _convert(name: str, text: str, default: Any, *, bare: bool) -> Any:
+    if isinstance(default, bool):
+        if bare or text.lower() in ("true", "1"):
+            return True
+        if text.lower() in ("false", "0"):
+            return False
+        raise StartError(f"--{name}={text} is neither true nor false; write --{name}=true")
+    if isinstance(default, str):
+        return text
+    try:
+        return type(default)(text)
+    except ValueError:
+        raise StartError(f"--{name}={text} is no number; write for example --{name}={default}") from None
+
+
+def usage() -> str:
+    program = os.environ.get("MODEL_SERVER_PROGRAM", "model-server")
+    lines = [f"usage: {program} [flags]", "", "Flags of tensorflow_model_server:"]
+    lines += [f"  --{f.name}={f.default!s:<12} {f.help}" for f in FLAGS]
+    lines += ["", "Flags of its own:"]
+    lines += [f"  --{f.name}={f.default!s:<12} {f.help}" for f in OWN_FLAGS]
+    return "\n".join(lines)

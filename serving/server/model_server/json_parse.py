@@ -1,0 +1,85 @@
+"""A request body → Python values: orjson where it can, and otherwise a parser with RapidJSON's leniency.
+
+TF Serving parses with RapidJSON and reads ``NaN``, ``Inf`` and ``Infinity``, skips a byte order mark, ignores what
+follows the top-level value, and takes the first of two equal keys. A body with one of these goes the slow way.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import orjson
+
+from model_server.errors import invalid
+
+_INF = re.compile(rb"([\[,:\s-])Inf(?=[\],}\s]|$)")
+_KEYS = (b'"instances"', b'"inputs"', b'"signature_name"')
+# json's messages → RapidJSON's (rapidjson/error/en.h).
+_MESSAGES = (
+    ("Expecting ',' delimiter", "Missing a comma or ']' after an array element."),
+    ("Expecting property name", "Missing a name for object member."),
+    ("Expecting ':' delimiter", "Missing a colon after a name of object member."),
+    ("Unterminated string", "Missing a closing quotation mark in string."),
+    ("Invalid \\escape", "Invalid escape character in string."),
+    ("Invalid control character", "Invalid encoding in string."),
+)
+
+
+def parse_body(body: bytes) -> dict[str, Any]:
+    """The top-level object of a request. Raises ServingError INVALID_ARGUMENT with TF Serving's message."""
+    if all(body.count(key) < 2 for key in _KEYS):
+        try:
+            value = orjson.loads(body)
+        except orjson.JSONDecodeError:
+            value = _parse_leniently(body)
+    else:
+        value = _parse_leniently(body)
+    if not isinstance(value, dict):
+        raise invalid(f"JSON Value: {debug_string(value)} Is not object")
+    return value
+
+
+def _parse_leniently(body: bytes) -> Any:
+    text = _INF.sub(rb"\1Infinity", body.removeprefix(b"\xef\xbb\xbf")).decode("utf-8", "surrogateescape")
+    start = len(text) - len(text.lstrip(" \t\r\n"))
+    if start == len(text):
+        raise invalid("JSON Parse error: The document is empty")
+    try:
+        value, _ = _DECODER.raw_decode(text, start)
+    except json.JSONDecodeError as error:
+        reason = "Invalid value."
+        for prefix, message in _MESSAGES:
+            if error.msg.startswith(prefix):
+                reason = message
+        raise invalid(f"JSON Parse error: {reason} at offset: {error.pos}") from None
+    except RecursionError:
+        raise invalid("JSON Parse error: the value is nested too deeply") from None
+    return value
+
+
+def _first_key_wins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value: dict[str, Any] = {}
+    for key, item in pairs:
+        value.setdefault(key, item)
+    return value
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_first_key_wins, strict=False)
+
+
+def debug_string(value: Any, *, indent: str = "") -> str:
+    """A value as RapidJSON's PrettyWriter prints it: four spaces, lists on one line."""
+    if isinstance(value, dict):
+        if not value:
+            return "{}"
+        inner = indent + "    "
+        items = ",\n".join(
+            f"{inner}{json.dumps(key, ensure_ascii=False)}: {debug_string(item, indent=inner)}"
+            for key, item in value.items()
+        )
+        return f"{{\n{items}\n{indent}}}"
+    if isinstance(value, list):
+        return "[" + ", ".join(debug_string(item, indent=indent) for item in value) + "]"
+    return json.dumps(value, ensure_ascii=False)

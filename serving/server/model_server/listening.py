@@ -1,0 +1,56 @@
+"""Addresses and ports: loopback on IPv4 and IPv6 by default, and one sentence when a port is taken."""
+
+from __future__ import annotations
+
+import errno
+import socket
+
+from model_server.errors import StartError
+
+
+def addresses(bind_address: str) -> list[str]:
+    """The addresses for --bind_address: for IPv4's loopback IPv6's as well, where the machine has one."""
+    return ["127.0.0.1", "::1"] if bind_address == "127.0.0.1" and _has_ipv6_loopback() else [bind_address]
+
+
+def _has_ipv6_loopback() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+        return True
+    except OSError:
+        return False
+
+
+def bind(address: str, port: int, flag: str) -> socket.socket:
+    """A bound socket that does not listen yet. Raises StartError naming the port and the flag."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    found = socket.socket(family)
+    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if family == socket.AF_INET6:
+        found.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    try:
+        found.bind((address, port))
+        return found
+    except OverflowError:
+        reason = "is no port; use a number from 1 to 65535"
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            reason = f"is taken by another process; stop it or choose another port with --{flag}="
+        else:
+            reason = f"cannot be used: {error.strerror}; choose another with --{flag}= or --bind_address="
+    found.close()
+    raise StartError(f"port {port} on {address} {reason}")
+
+
+def check_listening(address: str, port: int, flag: str) -> None:
+    """Raises StartError where ``bind`` would, or where somebody listens already."""
+    probe = bind(address, port, flag)
+    try:
+        probe.listen(1)  # SO_REUSEADDR lets two sockets bind; only one may listen
+    except OSError:
+        raise StartError(
+            f"port {port} on {address} is taken by another process; stop it or choose another port with --{flag}="
+        ) from None
+    finally:
+        probe.close()

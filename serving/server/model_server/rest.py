@@ -1,0 +1,175 @@
+"""REST as an ASGI application: TF Serving's paths, bodies and errors (tensorflow.org/tfx/serving/api_rest)."""
+
+from __future__ import annotations
+
+import gzip
+import re
+import sys
+import traceback
+import zlib
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote_to_bytes
+
+import orjson
+from google.protobuf import json_format
+
+from model_server import json_answers, json_tensors
+from model_server.errors import Code, ServingError, invalid
+from model_server.json_parse import debug_string, parse_body
+from model_server.messages import signature_map, status_message
+from model_server.protos import POOL
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from model_server.core import Core
+    from model_server.servable import Servable
+
+_MODEL = r"(?i:/v1/models/)(?P<name>[^/:]+)(?:(?i:/versions/)(?P<version>\d+)|(?i:/labels/)(?P<label>[^/:]+))?"
+_PREDICT = re.compile(_MODEL + r":(?P<verb>predict|classify|regress)")
+_GET = re.compile(_MODEL + r"(?P<metadata>(?i:/metadata))?")
+_JSON = [(b"content-type", b"application/json")]
+_HTML = [(b"content-type", b"text/html; charset=ISO-8859-1")]
+# A gzip body larger than this when unpacked is refused, as TF Serving does.
+MAX_UNPACKED = 100 << 20
+
+
+class RestApplication:
+    """``await app(scope, receive, send)``."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._timeout = core.options.rest_api_timeout_in_ms / 1000
+
+    async def __call__(self, scope: dict[str, Any], receive: Callable, send: Callable) -> None:
+        if scope["type"] != "http":
+            raise RuntimeError(f"no {scope['type']} here")
+        headers = _JSON
+        try:
+            body = await _read(scope, receive)
+            if body is None:
+                return
+            status, headers, answer = await self._answer(scope, body)
+        except ServingError as error:
+            status, answer = error.http_status, json_answers.error(error.message)
+        except Exception as error:
+            traceback.print_exc(file=sys.stderr)
+            status, answer = 500, json_answers.error(f"{type(error).__name__}: {error}")
+        length = (b"content-length", b"%d" % len(answer))
+        await send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
+        await send({"type": "http.response.body", "body": answer})
+
+    async def _answer(self, scope: dict[str, Any], body: bytes) -> tuple[int, list, bytes]:
+        method = scope["method"]
+        path = scope["raw_path"].decode("latin-1")
+        if scope["query_string"]:
+            path += "?" + scope["query_string"].decode("latin-1")
+        if not path[:4].lower() == "/v1/":
+            return 404, _HTML, b"<html><body>Not Found</body></html>\n"
+        if method == "POST" and (match := _PREDICT.fullmatch(path)):
+            if match["verb"] != "predict":
+                raise ServingError(Code.UNIMPLEMENTED, f"{match['verb']} is not supported by this server yet")
+            return 200, _JSON, await self._predict(match, body)
+        if method == "GET":
+            if re.fullmatch(r"(?i)/v1/models", path):
+                raise invalid("Missing model name in request.")
+            if match := _GET.fullmatch(path):
+                return self._metadata(match) if match["metadata"] else self._status(match)
+        if method == "OPTIONS":
+            return 400, _HTML, b""
+        raise invalid(f"Malformed request: {method} {path}")
+
+    async def _predict(self, match: re.Match, body: bytes) -> bytes:
+        request = parse_body(body)
+        servable = self._find(match)
+        name = request.get("signature_name", "")
+        if not isinstance(name, str):
+            raise invalid(
+                f"JSON Value: {debug_string(request)} not formatted correctly. "
+                "'signature_name' key must be a string value."
+            )
+        signature = servable.signature(name)
+        if signature is None:
+            raise invalid(f'Serving signature name: "{name}" not found in signature def')
+        if not signature.inputs:
+            raise invalid(f"Failed to get input map for signature: {name or 'DEFAULT'}")
+        by_row, by_column = "instances" in request, "inputs" in request
+        if by_row and by_column:
+            raise invalid(
+                f"JSON Value: {debug_string(request)} Not formatted correctly expecting only one of 'inputs' or "
+                "'instances' keys to exist "
+            )
+        if by_row:
+            inputs = json_tensors.rows(request["instances"], signature.inputs)
+        elif by_column:
+            inputs = json_tensors.columns(request["inputs"], signature.inputs)
+        else:
+            raise invalid("Missing 'inputs' or 'instances' key")
+        servable.check_names(signature, inputs)
+        try:
+            outputs = await self._core.predict(servable, signature, inputs, signature.outputs, self._timeout)
+        except ServingError as error:
+            if error.code is Code.DEADLINE_EXCEEDED:
+                raise ServingError(error.code, "Timed out waiting for notification") from None
+            raise
+        return json_answers.predictions(outputs) if by_row else json_answers.columns(outputs)
+
+    def _status(self, match: re.Match) -> tuple[int, list, bytes]:
+        version = int(match["version"]) if match["version"] else None
+        if version is not None and version >= 1 << 63:
+            return 400, _JSON, b""
+        message = status_message(self._core.manager.status(_decoded(match["name"]), version))
+        return 200, _JSON, _pretty(_as_json(message))
+
+    def _metadata(self, match: re.Match) -> tuple[int, list, bytes]:
+        servable = self._find(match)
+        spec = {"name": servable.name, "signature_name": "", "version": str(servable.version)}
+        metadata = {"signature_def": _as_json(signature_map(servable))}
+        return 200, _JSON, _pretty({"model_spec": spec, "metadata": metadata})
+
+    def _find(self, match: re.Match) -> Servable:
+        label = _decoded(match["label"]) if match["label"] else None
+        version = int(match["version"]) if match["version"] else None
+        return self._core.manager.find(_decoded(match["name"]), version, label)
+
+
+async def _read(scope: dict[str, Any], receive: Callable) -> bytes | None:
+    """The whole body, unpacked; None when the client is gone."""
+    event = await receive()
+    body = event.get("body", b"")
+    if event.get("more_body"):
+        parts = [body]
+        while event.get("more_body"):
+            event = await receive()
+            parts.append(event.get("body", b""))
+        body = b"".join(parts)
+    if event["type"] == "http.disconnect":
+        return None
+    for key, value in scope["headers"]:
+        if key == b"content-encoding" and b"gzip" in value.lower():
+            return _unpacked(body)
+    return body
+
+
+def _unpacked(body: bytes) -> bytes:
+    """A damaged gzip body counts as an empty document, as it does for TF Serving."""
+    try:
+        unpacker = zlib.decompressobj(16 + zlib.MAX_WBITS)
+        data = unpacker.decompress(body, MAX_UNPACKED)
+        return data if unpacker.eof else b""
+    except (zlib.error, gzip.BadGzipFile):
+        return b""
+
+
+def _decoded(text: str) -> str:
+    return unquote_to_bytes(text).decode("utf-8", "replace")
+
+
+def _as_json(message: Any) -> Any:
+    return json_format.MessageToDict(
+        message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True, descriptor_pool=POOL
+    )
+
+
+def _pretty(value: Any) -> bytes:
+    return orjson.dumps(value, option=orjson.OPT_INDENT_2) + b"\n"

@@ -1,0 +1,164 @@
+"""Servable: one loaded version of one model: its signatures, and the engines that answer them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from model_server.engines import tensorflow
+from model_server.engines.litert import LiteRTEngine, file_signature
+from model_server.errors import Code, ServableError, ServingError, invalid
+from model_server.signatures import DEFAULT, Signature, dtype_name, read_signatures
+from model_server.tensors import BY_DTYPE
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from model_server.engines import Engine
+    from model_server.flags import Options
+
+# A call that is expected to take less runs on the event loop itself: handing it to a thread costs about 50 µs.
+QUICK_SECONDS = 0.001
+
+
+class Servable:
+    """Thread-safe. It lives as long as a request holds it, however early the manager lets it go."""
+
+    def __init__(self, name: str, version: int, folder: Path, options: Options) -> None:
+        """Load from ``folder``. Raises ServableError."""
+        self.name, self.version, self.folder = name, version, folder
+        self._options = options
+        self._lock = threading.Lock()
+        self._tensorflow: Engine | None = None
+        self._litert: LiteRTEngine | None = None
+        self._row_seconds: dict[str, float] = {}  # by signature: what a row of the slowest recent call took
+        file = folder / "model.tflite"
+        if options.prefer_tflite_model and file.is_file():
+            if (folder / "saved_model.pb").is_file():
+                self.signatures = read_signatures(folder)
+                self._litert = LiteRTEngine(file, also=self._equals_of_default())
+            else:
+                self._litert = LiteRTEngine(file)
+                self.signatures = {DEFAULT: Signature(DEFAULT, file_signature(self._litert))}
+        else:
+            self.signatures = read_signatures(folder)
+            if not tensorflow.installed():
+                raise ServableError(
+                    Code.FAILED_PRECONDITION,
+                    f"{folder} has no model.tflite, so it needs TensorFlow; "
+                    'install the server with its extra "tensorflow", or publish a model.tflite beside saved_model.pb',
+                )
+            self._with_tensorflow()
+
+    def _equals_of_default(self) -> list[str]:
+        """Signatures that differ from serving_default in no name and no dtype: the same graph for a fixed batch."""
+        default = self.signatures.get(DEFAULT)
+        if default is None:
+            return []
+        dtypes = {name: info.dtype for name, info in default.proto.outputs.items()}
+        return [
+            name
+            for name, signature in self.signatures.items()
+            if name == "static"
+            and signature.inputs == default.inputs
+            and {key: info.dtype for key, info in signature.proto.outputs.items()} == dtypes
+        ]
+
+    def signature(self, name: str) -> Signature | None:
+        return self.signatures.get(name or DEFAULT)
+
+    def engine(self, signature: str) -> Engine:
+        """The engine that answers a signature. Raises ServingError FAILED_PRECONDITION where there is none."""
+        if self._litert is not None and self._litert.answers(signature):
+            return self._litert
+        return self._with_tensorflow(signature)
+
+    def _with_tensorflow(self, signature: str = DEFAULT) -> Engine:
+        with self._lock:
+            if self._tensorflow is None:
+                if not (self.folder / "saved_model.pb").is_file() or not tensorflow.installed():
+                    raise ServingError(
+                        Code.FAILED_PRECONDITION,
+                        f'Signature "{signature}" of {self.name} needs TensorFlow, which this server does not have; '
+                        'install it with the extra "tensorflow"',
+                    )
+                self._tensorflow = tensorflow.TensorFlowEngine(
+                    self.folder,
+                    self.signatures,
+                    intra=self._options.tensorflow_intra_op_parallelism,
+                    inter=self._options.tensorflow_inter_op_parallelism,
+                )
+            return self._tensorflow
+
+    def choose_outputs(self, signature: Signature, wanted: Sequence[str]) -> list[str]:
+        """The outputs that an output_filter asks for; all of them when it is empty."""
+        if not wanted:
+            return signature.outputs
+        for position, name in enumerate(wanted):
+            if name not in signature.outputs:
+                raise invalid(
+                    f"output tensor alias not found in signature: {name} "
+                    f"Outputs expected to be in the set {{{','.join(sorted(signature.outputs))}}}."
+                )
+            if name in wanted[:position]:
+                raise invalid(f"duplicate output tensor alias: {name}")
+        return list(wanted)
+
+    def check_names(self, signature: Signature, sent: Mapping[str, object]) -> None:
+        """Raises ServingError INVALID_ARGUMENT unless exactly the signature's inputs were sent."""
+        inputs = signature.inputs
+        if sent.keys() == inputs.keys():
+            return
+        if len(sent) != len(inputs):
+            extra, missing = sent.keys() - inputs.keys(), inputs.keys() - sent.keys()
+            raise invalid(
+                f"input size does not match signature: {len(sent)}!={len(inputs)} "
+                f"len({_set(sent)}) != len({_set(inputs)}). "
+                f"Sent extra: {_set(extra)}. Missing but required: {_set(missing)}."
+            )
+        missed = next(name for name in inputs if name not in sent)
+        raise invalid(
+            f"Signature input alias: {missed}(feed name: {signature.proto.inputs[missed].name}) not found in request "
+            f"and no default value provided. Inputs expected to be in the request {_set(sent)}, or default input "
+            "alias set: "
+        )
+
+    def is_quick(self, signature: str, rows: int) -> bool:
+        """Whether a request may run on the event loop: its engine allows it and earlier calls were short enough."""
+        engine = self._litert
+        if engine is None or not engine.answers(signature):
+            return False
+        seconds = self._row_seconds.get(signature)
+        return seconds is not None and seconds * max(rows, 1) < QUICK_SECONDS
+
+    def run(
+        self, signature: Signature, inputs: Mapping[str, NDArray], outputs: Sequence[str], timeout: float | None = None
+    ) -> dict[str, NDArray]:
+        """Run one request on the engine of its signature. Raises ServingError."""
+        engine = self.engine(signature.name)
+        for name, enum in signature.inputs.items():
+            if BY_DTYPE[inputs[name].dtype].enum != enum:
+                raise invalid(
+                    f"input {name} is of dtype {BY_DTYPE[inputs[name].dtype].name}, "
+                    f"but signature {signature.name} takes {dtype_name(enum)}"
+                )
+        start = time.perf_counter()
+        answer = engine.run(signature.name, inputs, outputs, timeout)
+        per_row = (time.perf_counter() - start) / max(rows_of(inputs), 1)
+        # Falls slowly and rises at once, so that one slow call in many keeps requests off the event loop for a while.
+        self._row_seconds[signature.name] = max(per_row, 0.9 * self._row_seconds.get(signature.name, 0.0))
+        return answer
+
+
+def rows_of(inputs: Mapping[str, NDArray]) -> int:
+    for array in inputs.values():
+        return array.shape[0] if array.ndim else 1
+    return 1
+
+
+def _set(names: object) -> str:
+    return "{" + ",".join(sorted(names)) + "}"  # type: ignore[call-overload]

@@ -1,0 +1,70 @@
+"""The signatures of a version, read from saved_model.pb or, where there is none, from model.tflite."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from google.protobuf.message import DecodeError
+
+from model_server.errors import Code, ServableError
+from model_server.protos import SavedModel
+from model_server.tensors import BY_ENUM
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    Tensors = Mapping[str, NDArray]
+
+DEFAULT = "serving_default"
+
+
+@dataclass(frozen=True)
+class Signature:
+    """A SignatureDef with what a request needs at hand."""
+
+    name: str
+    proto: Any
+
+    @cached_property
+    def inputs(self) -> dict[str, int]:
+        """Each input's name and DataType."""
+        return {name: info.dtype for name, info in self.proto.inputs.items()}
+
+    @cached_property
+    def outputs(self) -> list[str]:
+        return list(self.proto.outputs)
+
+    def shape(self, input_name: str) -> tuple[int, ...] | None:
+        """An input's shape, -1 where free, or None where even the rank is free."""
+        shape = self.proto.inputs[input_name].tensor_shape
+        return None if shape.unknown_rank else tuple(dim.size for dim in shape.dim)
+
+
+def read_signatures(folder: Path) -> dict[str, Signature]:
+    """The signatures of the MetaGraph tagged "serve". Raises ServableError in TF Serving's words."""
+    file = folder / "saved_model.pb"
+    try:
+        saved = SavedModel.FromString(file.read_bytes())
+    except OSError:
+        raise ServableError(
+            Code.NOT_FOUND, f"Could not find SavedModel .pb or .pbtxt at supplied export directory path: {folder}"
+        ) from None
+    except DecodeError:
+        raise ServableError(Code.INVALID_ARGUMENT, f"Can't parse {file} as binary proto") from None
+    for graph in saved.meta_graphs:
+        if list(graph.meta_info_def.tags) == ["serve"]:
+            return {name: Signature(name, proto) for name, proto in graph.signature_def.items()}
+    raise ServableError(
+        Code.NOT_FOUND,
+        "Could not find meta graph def matching supplied tags: { serve }. To inspect available tag-sets in the "
+        f"SavedModel, please use the SavedModel CLI: `saved_model_cli show --dir {folder}`",
+    )
+
+
+def dtype_name(enum: int) -> str:
+    return BY_ENUM[enum].name if enum in BY_ENUM else f"DataType {enum}"
