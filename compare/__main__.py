@@ -1,0 +1,48 @@
+"""``python -m compare``: every model on every target of the running deployment, one verdict each (``make demo``)."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+
+from compare.run import Selection, run_comparison
+from models.errors import run_cli
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m compare", description=__doc__)
+    parser.add_argument(
+        "--models", default=os.environ.get("MODELS", ""), help="comma-separated; default all, or env MODELS"
+    )
+    parser.add_argument(
+        "--targets", default=os.environ.get("TARGETS", ""), help="comma-separated; default all, or env TARGETS"
+    )
+    parser.add_argument(
+        "--versions",
+        choices=["newest", "all"],
+        default="all" if os.environ.get("VERSIONS") == "all" else "newest",
+        help="newest: older versions only on keras, serving-rest and serving-grpc; all: on every target; or env VERSIONS=all",
+    )
+    parser.add_argument("--no-latency", action="store_true", help="outputs only: no cold starts and no steady latency")
+    options = parser.parse_args()
+    start = time.perf_counter()
+    selection = Selection(
+        models=_names(options.models),
+        targets=_names(options.targets),
+        every_version=options.versions == "all",
+        latency=not options.no_latency,
+    )
+    failed = run_comparison(selection)
+    print(f"compared in {time.perf_counter() - start:.0f} s")
+    return 1 if failed else 0
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+if __name__ == "__main__":
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # progress is seen at once in a pipe too
+    run_cli(main)

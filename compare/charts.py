@@ -1,0 +1,154 @@
+"""The report's charts as SVG text. Colours, fonts and dark mode come from the page's CSS classes."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from markupsafe import Markup, escape
+
+from compare import units
+from compare.terminal import worst
+
+ERROR_DECADES = (-9, 0)  # the gauge's scale; an error of 0 stands at its left end
+
+
+def gauge(row: dict[str, Any], *, width: int = 92) -> Markup:
+    """A row's error on a logarithmic scale from 1e-9 to 1, with a tick at its tolerance."""
+    error, tolerance = worst(row, "would_pass_at"), worst(row, "tolerance")
+    if error is None:
+        return Markup("")
+    low, high = ERROR_DECADES
+
+    def x(value: float) -> float:
+        exponent = math.log10(value) if value > 0 else low
+        return 3 + (width - 6) * (min(max(exponent, low), high) - low) / (high - low)
+
+    tick = f'<line class="limit" x1="{x(tolerance):.1f}" x2="{x(tolerance):.1f}" y1="1" y2="9"/>' if tolerance else ""
+    return Markup(
+        f'<svg class="gauge" viewBox="0 0 {width} 10" width="{width}" height="10" aria-hidden="true">'
+        f'<line class="scale" x1="3" x2="{width - 3}" y1="5" y2="5"/>{tick}'
+        f'<circle class="dot" cx="{x(error):.1f}" cy="5" r="2.6"/></svg>'
+    )
+
+
+def latency(rows: list[dict[str, Any]]) -> Markup:
+    """p50 (dot) to p95 (end of the line) of each target, one model, logarithmic in milliseconds."""
+    timed = [(row["target"], row["latency"][0]) for row in rows if row["latency"] and row["latency"][0]["p50_ms"]]
+    if not timed:
+        return Markup("")
+    left, right, line, top = 118, 66, 19, 6
+    width, height = 520, top + line * len(timed) + 24
+    axis = _Axis([v for _, t in timed for v in (t["p50_ms"], t["p95_ms"])], left, width - right)
+    parts = [_grid(axis, top, height - 20, units.milliseconds)]
+    for i, (target, t) in enumerate(timed):
+        y = top + line * i + line / 2
+        a, b = axis(t["p50_ms"]), axis(t["p95_ms"])
+        parts.append(
+            f'<text class="label" x="{left - 10}" y="{y + 4:.1f}" text-anchor="end">{escape(target)}</text>'
+            f'<line class="range" x1="{a:.1f}" x2="{b:.1f}" y1="{y}" y2="{y}"/><circle class="dot" cx="{a:.1f}" cy="{y}" r="3.4"/>'
+            f'<line class="range" x1="{b:.1f}" x2="{b:.1f}" y1="{y - 3}" y2="{y + 3}"/>'
+            f'<text class="figure" x="{width - 2}" y="{y + 4:.1f}" text-anchor="end">{units.milliseconds(t["p50_ms"])}</text>'
+        )
+    return _svg(width, height, parts, "p50 and p95 latency per target")
+
+
+def size_against_error(rows: list[dict[str, Any]]) -> Markup:
+    """Artefact size (across) and error (up) of one model, both logarithmic; targets in the same place share a label."""
+    points: dict[tuple[float, float], list[str]] = {}
+    for row in rows:
+        error = worst(row, "would_pass_at")
+        if row["artifact_bytes"] and error is not None:
+            points.setdefault((row["artifact_bytes"], _rounded(max(error, 1e-9))), []).append(row["target"])
+    if not points:
+        return Markup("")
+    left, right, top, width, height = 62, 20, 10, 520, 250
+    across = _Axis([size for size, _ in points], left, width - right, margin=0.25)
+    up = _Axis([error for _, error in points], height - 34, top, margin=0.3)
+    parts = [_grid(across, top, height - 34, units.size)]
+    for value in up.ticks():
+        y = up(value)
+        parts.append(
+            f'<line class="grid" x1="{left}" x2="{width - right}" y1="{y:.1f}" y2="{y:.1f}"/>'
+            f'<text class="tick" x="{left - 8}" y="{y + 3.5:.1f}" text-anchor="end">{units.error(value)}</text>'
+        )
+    taken: list[tuple[float, float, float]] = []
+    for (size, error), targets in sorted(points.items()):
+        px, py = across(size), up(error)
+        label = _shared_label(targets)
+        x, y, anchor = _free_place(px, py, len(label) * 6.1, width - right, taken)
+        parts.append(
+            f'<circle class="dot" cx="{px:.1f}" cy="{py:.1f}" r="3.6"/>'
+            f'<text class="label" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(label)}</text>'
+        )
+    return _svg(width, height, parts, "artefact size against error")
+
+
+class _Axis:
+    """A logarithmic axis from value to pixel, with ``margin`` decades on both sides."""
+
+    def __init__(self, values: list[float], start: float, end: float, *, margin: float = 0.15) -> None:
+        exponents = [math.log10(v) for v in values if v > 0] or [0.0]
+        self.low, self.high = min(exponents) - margin, max(exponents) + margin
+        if self.high - self.low < 1:
+            middle = (self.high + self.low) / 2
+            self.low, self.high = middle - 0.5, middle + 0.5
+        self.start, self.end = start, end
+
+    def __call__(self, value: float) -> float:
+        return self.start + (self.end - self.start) * (math.log10(value) - self.low) / (self.high - self.low)
+
+    def ticks(self) -> list[float]:
+        """Powers of ten; every second one where there are many, halves of a decade where there is but one."""
+        decades = list(range(math.ceil(self.low), math.floor(self.high) + 1))
+        if len(decades) > 6:
+            decades = decades[:: math.ceil(len(decades) / 6)]
+        if len(decades) > 1:
+            return [10.0**d for d in decades]
+        steps = [m * 10.0**d for d in range(math.floor(self.low), math.ceil(self.high) + 1) for m in (1, 2, 5)]
+        return [s for s in steps if self.low <= math.log10(s) <= self.high]
+
+
+def _grid(axis: _Axis, top: float, bottom: float, text: Any) -> str:
+    return "".join(
+        f'<line class="grid" x1="{axis(v):.1f}" x2="{axis(v):.1f}" y1="{top}" y2="{bottom}"/>'
+        f'<text class="tick" x="{axis(v):.1f}" y="{bottom + 15}" text-anchor="middle">{text(v)}</text>'
+        for v in axis.ticks()
+    )
+
+
+def _svg(width: int, height: int, parts: list[str], title: str) -> Markup:
+    return Markup(
+        f'<svg class="chart" viewBox="0 0 {width} {height}" role="img" aria-label="{title}">{"".join(parts)}</svg>'
+    )
+
+
+def _rounded(error: float) -> float:
+    """To one and a half digits, so that targets that differ in the last bit share a point."""
+    step = 10.0 ** (math.floor(math.log10(error)) - 0)
+    return round(error / step * 2) / 2 * step
+
+
+def _shared_label(targets: list[str]) -> str:
+    """ "tfjs-cpu", "tfjs-wasm" → "tfjs-cpu|wasm"; at most three names."""
+    families: dict[str, list[str]] = {}
+    for target in targets:
+        family, _, rest = target.partition("-")
+        families.setdefault(family, []).append(rest)
+    names = [f"{family}-{'|'.join(rest)}" if rest != [""] else family for family, rest in families.items()]
+    return ", ".join(names[:3]) + (f" +{len(names) - 3}" if len(names) > 3 else "")
+
+
+def _free_place(
+    x: float, y: float, length: float, edge: float, taken: list[tuple[float, float, float]]
+) -> tuple[float, float, str]:
+    """Where a label beside a point covers no other: right or left of it, then lower and lower."""
+    right = x + 8 + length < edge
+    start = x + 8 if right else x - 8 - length
+    place = y + 4
+    for shift in (0, 13, -13, 26, -26, 39, -39, 52):
+        place = y + 4 + shift
+        if all(abs(place - ty) > 11 or start > tx2 or start + length < tx1 for ty, tx1, tx2 in taken):
+            break
+    taken.append((place, start, start + length))
+    return (x + 8 if right else x - 8), place, "start" if right else "end"

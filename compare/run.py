@@ -1,0 +1,53 @@
+"""One run: choose the cells, compare, print, write ``reports/``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from compare import environment, report, summary, terminal
+from compare.cold import ColdCache
+from compare.comparison import Budget, Comparison, plan
+from compare.guard import Guard
+from compare.target import all_targets, find_target
+from deploy.ports import port
+from export.bundle import find_exports
+from models.artifacts import reports_root
+from models.errors import ModelError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What to compare; empty means everything there is."""
+
+    models: tuple[str, ...] = ()
+    targets: tuple[str, ...] = ()
+    every_version: bool = False
+    latency: bool = True
+
+
+def run_comparison(selection: Selection, *, folder: Path | None = None) -> int:
+    """Compare, print the tables, write summary and report below ``folder`` (default ``reports/``); the number of failed rows."""
+    folder = folder or reports_root()
+    exports = find_exports(models=selection.models or None)
+    if not exports:
+        raise ModelError("there is no export to compare; run `make deploy-all` to train and export the models")
+    targets = [find_target(name) for name in selection.targets] or all_targets()
+    rows = plan(exports, targets, everything=selection.every_version)
+    print(f"comparing {len(rows)} cells: {len({r.export.model for r in rows})} models on {len(targets)} targets")
+    cold_cache = ColdCache([environment.host(), environment.versions()]) if selection.latency else None
+    with Guard() as guard:
+        comparison = Comparison(guard, budget=Budget(steady=selection.latency), tell=_tell, cold_cache=cold_cache)
+        outcome = comparison.run(rows)
+    data, beside = summary.compose(outcome), summary.tables(outcome)
+    summary.write(folder, data, beside, outcome)
+    page = report.write(folder, data, beside)
+    terminal.show(terminal.console(), data, beside, page, f"http://127.0.0.1:{port('WEB_PORT')}/")
+    return data["failed"]
+
+
+def _tell(piece: str) -> None:
+    print(piece, end="", flush=True)
