@@ -1,0 +1,291 @@
+"""Brings ``artifacts/lite/`` up to date: what is stale, who converts it, and what is written about each file.
+
+Imports no TensorFlow: the conversions run in worker processes, started only when something is out of date.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from export.bundle import Export, find_exports
+from lite.inspect import inspect_tflite
+from lite.variants import VARIANTS, Variant
+from models.artifacts import REPOSITORY, fingerprint, is_current, read_json, sha256_file, sweep, write_json, write_whole
+from models.errors import ArtifactError, ModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+WORKERS = 2  # each holds TensorFlow, about 700 MB
+LIMIT_S = 240  # for one conversion; the largest seen here takes 10 s
+_CODE = [
+    Path(__file__).with_name(f"{name}.py") for name in ("build", "convert", "inspect", "reasons", "graph", "variants")
+]
+
+
+@dataclass(frozen=True)
+class Job:
+    export: Export
+    variant: Variant
+    signature: str
+    made_from: str
+
+    @property
+    def path(self) -> Path:
+        return self.export.lite(self.variant.name)
+
+    def __str__(self) -> str:
+        return f"{self.export.model}/{self.export.version}/{self.variant.name}"
+
+
+@dataclass(frozen=True)
+class Result:
+    job: Job
+    error: str | None
+    seconds: float
+
+
+def build(
+    root: Path | None = None, *, models: Iterable[str] | None = None, variants: Iterable[str] | None = None
+) -> tuple[list[Result], int]:
+    """Convert what is out of date below ``root``; returns the results and how many files were current already.
+
+    A variant that cannot be converted leaves its json with the reason and no .tflite; the others go on.
+    Raises ModelError for an unknown model or variant, ArtifactError when something cannot be read or written.
+    """
+    exports = find_exports(root, models=models)
+    if not exports:
+        raise ModelError(
+            "there is nothing to convert: no export found; run `make deploy-all`, or `python -m export` first"
+        )
+    jobs = [job for export in exports for job in _jobs(export, variants)]
+    for folder in {job.path.parent for job in jobs if job.path.parent.is_dir()}:
+        sweep(folder)
+    stale = [job for job in jobs if not up_to_date(job)]
+    return _convert_all(stale), len(jobs) - len(stale)
+
+
+def _jobs(export: Export, names: Iterable[str] | None) -> list[Job]:
+    chosen = list(names or VARIANTS)
+    for name in chosen:
+        if name not in VARIANTS:
+            raise ModelError(f"there is no variant named {name!r}; choose among {', '.join(VARIANTS)}")
+    saved_model_pb = export.saved_model / "saved_model.pb"
+    if not saved_model_pb.is_file():
+        raise ArtifactError(
+            f"{saved_model_pb} is missing though {export.evidence_json} describes it; run `make deploy-all`"
+        )
+    signatures = export.description.get("signatures") or ["serving_default"]
+    content = [sha256_file(path) for path in (saved_model_pb, *sorted((export.saved_model / "variables").glob("*")))]
+    jobs = []
+    for name in chosen:
+        variant = VARIANTS[name]
+        # The evidence counts for int8 only, which is calibrated with it.
+        evidence = export.description.get("evidence", {}).get("sha256") if variant.quantization == "int8" else None
+        made_from = fingerprint(_CODE, extra=json.dumps([export.sha256, content, evidence, name, _versions()]))
+        jobs.append(Job(export, variant, variant.signature_in(signatures), made_from))
+    return jobs
+
+
+@cache
+def _versions() -> list[str]:
+    return [f"{name}=={metadata.version(name)}" for name in ("tensorflow", "ai-edge-litert")]
+
+
+def up_to_date(job: Job) -> bool:
+    """Whether json and .tflite were made from this SavedModel by this code, and are whole."""
+    description = job.path.with_suffix(".json")
+    if not is_current(description, job.made_from):
+        return False
+    expected = read_json(description)
+    if expected["error"]:
+        return not job.path.exists()
+    return job.path.is_file() and sha256_file(job.path) == expected["sha256"]
+
+
+def _convert_all(jobs: list[Job]) -> list[Result]:
+    """All jobs of one model go to the same worker while there is a choice: its SavedModel is then read once."""
+    waiting: queue.SimpleQueue[list[Job]] = queue.SimpleQueue()
+    by_export: dict[tuple[str, int], list[Job]] = {}
+    for job in jobs:
+        by_export.setdefault((job.export.model, job.export.version), []).append(job)
+    for group in by_export.values():
+        waiting.put(group)
+    stop = threading.Event()
+
+    def work() -> list[Result]:
+        results: list[Result] = []
+        with _Worker() as worker:
+            while not stop.is_set():
+                try:
+                    group = waiting.get_nowait()
+                except queue.Empty:
+                    break
+                results += [_convert(job, worker) for job in group if not stop.is_set()]
+        return results
+
+    workers = min(WORKERS, os.cpu_count() or 1, len(by_export))
+    if not workers:
+        return []
+    print(f"lite: {len(jobs)} files to convert, starting TensorFlow", flush=True)
+    with ThreadPoolExecutor(workers) as pool:
+        futures = [pool.submit(work) for _ in range(workers)]
+        try:
+            return [result for future in futures for result in future.result()]
+        finally:  # one that failed, or Ctrl-C, stops the others after their current file
+            stop.set()
+
+
+def _convert(job: Job, worker: _Worker) -> Result:
+    started = time.monotonic()
+    description: dict[str, Any] = {
+        "schema": 1,
+        "model": job.export.model,
+        "version": job.export.version,
+        "variant": job.variant.name,
+        "source_sha256": job.export.sha256,
+        "signature": job.signature,
+        "made_from": job.made_from,
+        "sha256": None,
+        "bytes": None,
+        "error": None,
+        "inputs": [],
+        "outputs": [],
+        "affine": _affine(job),
+        "recurrent": None,
+        "ops": {},
+        "float_islands": {},
+        "stateful": False,
+    }
+    try:
+        with write_whole(job.path) as temporary:
+            answer = worker.ask(job, temporary)
+            content = temporary.read_bytes()
+            description |= inspect_tflite(content)
+            description["sha256"], description["bytes"] = sha256_file(temporary), len(content)
+            description["recurrent"] = _recurrent(answer["has_recurrent"], description["ops"])
+    except ConversionFailed as failed:
+        job.path.unlink(missing_ok=True)
+        description["error"] = str(failed)
+    write_json(job.path.with_suffix(".json"), description)
+    seconds = time.monotonic() - started
+    outcome = f"failed: {description['error']}" if description["error"] else f"{description['bytes'] / 1000:.0f} kB"
+    print(f"lite: {job} {outcome} ({seconds:.1f} s)", flush=True)
+    return Result(job, description["error"], seconds)
+
+
+def _affine(job: Job) -> dict[str, dict[str, Any]]:
+    """The normalisation that a caller of the file applies: of the spec for ``core``, none for raw signatures."""
+    spec = job.export.spec
+    if job.signature != "core":
+        return {"inputs": {}, "outputs": {}}
+    return {
+        "inputs": {t.name: asdict(t.affine) for t in spec.inputs if t.affine},
+        "outputs": {t.name: asdict(t.affine) for t in spec.outputs if t.affine},
+    }
+
+
+def _recurrent(has_recurrent: bool, ops: dict[str, int]) -> str | None:
+    if not has_recurrent:
+        return None
+    return "fused" if "UNIDIRECTIONAL_SEQUENCE_LSTM" in ops else "unrolled"
+
+
+class ConversionFailed(Exception):
+    """The converter's own reason in plain words; goes into the json."""
+
+
+class _Worker:
+    """A worker process, started when first asked, and again after it crashed."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[str] | None = None
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 (closed in __exit__); what TensorFlow prints
+
+    def __enter__(self) -> _Worker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop()
+        self._log.close()
+
+    def ask(self, job: Job, output: Path) -> dict[str, Any]:
+        """Have ``output`` written. Raises ConversionFailed; OSError when the worker could not write."""
+        process = self._running()
+        assert process.stdin
+        assert process.stdout
+        request = {
+            "root": str(job.export.root),
+            "model": job.export.model,
+            "version": job.export.version,
+            "variant": job.variant.name,
+            "signature": job.signature,
+            "output": str(output),
+        }
+        timer = threading.Timer(LIMIT_S, process.kill)
+        timer.start()
+        try:
+            process.stdin.write(json.dumps(request) + "\n")
+            process.stdin.flush()
+            line = process.stdout.readline()
+        except BrokenPipeError:
+            line = ""
+        finally:
+            late = not timer.is_alive()
+            timer.cancel()
+        if not line:
+            code = self._stop()
+            if late:
+                raise ConversionFailed(f"the TFLite converter was stopped after {LIMIT_S} s")
+            raise ConversionFailed(f"the TFLite converter crashed ({_ended_by(code)})")
+        answer = json.loads(line)
+        if answer["errno"]:
+            raise OSError(answer["errno"], os.strerror(answer["errno"]))
+        if answer["error"]:
+            raise ConversionFailed(answer["error"])
+        return answer
+
+    def _running(self) -> subprocess.Popen[str]:
+        if self._process is None:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "lite.worker"],
+                cwd=REPOSITORY,
+                env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": "-1"},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._log,
+                text=True,
+            )
+        return self._process
+
+    def _stop(self) -> int:
+        process, self._process = self._process, None
+        if process is None:
+            return 0
+        assert process.stdin
+        assert process.stdout
+        process.stdin.close()  # the worker ends after the last line
+        process.stdout.close()
+        try:
+            return process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            return process.wait()
+
+
+def _ended_by(code: int) -> str:
+    return signal.Signals(-code).name if code < 0 else f"exit status {code}"

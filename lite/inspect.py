@@ -1,0 +1,69 @@
+"""What is in a .tflite file, read from the flatbuffer itself: inputs, outputs, operators, and where floats are left."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from ai_edge_litert import schema_py_generated as schema
+
+_DTYPES = {value: name.lower() for name, value in vars(schema.TensorType).items() if isinstance(value, int)}
+_OPERATORS = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
+
+
+def inspect_tflite(content: bytes) -> dict[str, Any]:
+    """``inputs``, ``outputs`` (name, dtype, shape with None, scale, zero_point), ``ops`` (operator → count),
+    ``float_islands`` (the operators among them that touch a float32 or float16 tensor) and ``stateful`` (variables
+    keep their value between invocations).
+
+    A file is full integer when ``float_islands`` is empty: the converter's own flag does not promise that.
+    """
+    model = schema.Model.GetRootAsModel(content, 0)
+    ops: Counter[str] = Counter()
+    islands: Counter[str] = Counter()
+    stateful = False
+    for graph in (model.Subgraphs(i) for i in range(model.SubgraphsLength())):
+        dtypes = [_DTYPES[graph.Tensors(i).Type()] for i in range(graph.TensorsLength())]
+        stateful = stateful or any(graph.Tensors(i).IsVariable() for i in range(graph.TensorsLength()))
+        for operator in (graph.Operators(i) for i in range(graph.OperatorsLength())):
+            name = _operator_name(model.OperatorCodes(operator.OpcodeIndex()))
+            ops[name] += 1
+            touched = {operator.Inputs(i) for i in range(operator.InputsLength())}
+            touched |= {operator.Outputs(i) for i in range(operator.OutputsLength())}
+            if any(dtypes[i] in ("float32", "float16") for i in touched if i >= 0):
+                islands[name] += 1
+    signature = model.SignatureDefs(0)
+    graph = model.Subgraphs(signature.SubgraphIndex())
+    return {
+        "inputs": [_tensor(graph, signature.Inputs(i)) for i in range(signature.InputsLength())],
+        "outputs": [_tensor(graph, signature.Outputs(i)) for i in range(signature.OutputsLength())],
+        "ops": dict(sorted(ops.items())),
+        "float_islands": dict(sorted(islands.items())),
+        "stateful": stateful,
+    }
+
+
+def _operator_name(code: Any) -> str:
+    builtin = max(code.DeprecatedBuiltinCode(), code.BuiltinCode())
+    if builtin == schema.BuiltinOperator.CUSTOM:
+        return code.CustomCode().decode()
+    return _OPERATORS[builtin]
+
+
+def _tensor(graph: Any, entry: Any) -> dict[str, Any]:
+    tensor = graph.Tensors(entry.TensorIndex())
+    free = tensor.ShapeSignatureLength()
+    shape = (
+        [tensor.ShapeSignature(i) for i in range(free)]
+        if free
+        else [tensor.Shape(i) for i in range(tensor.ShapeLength())]
+    )
+    quantization = tensor.Quantization()
+    quantized = quantization is not None and quantization.ScaleLength() == 1
+    return {
+        "name": entry.Name().decode(),
+        "dtype": _DTYPES[tensor.Type()],
+        "shape": [None if size < 0 else size for size in shape],
+        "scale": float(quantization.Scale(0)) if quantized else None,
+        "zero_point": int(quantization.ZeroPoint(0)) if quantized else None,
+    }

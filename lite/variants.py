@@ -1,0 +1,39 @@
+"""The variants of a .tflite file, as data: from which signature, with which recurrent layer, quantized how.
+
+``static`` and ``core`` have batch 1, which fused operators, XNNPACK and LiteRT.js want; ``core`` works in normalised
+units, because raw features of different size share one input scale in an int8 file and drown each other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+FALLBACK_SIGNATURE = "serving_default"  # of a user's SavedModel, which has neither ``static`` nor ``core``
+
+
+@dataclass(frozen=True)
+class Variant:
+    name: str
+    signature: str
+    quantization: Literal["none", "float16", "dynamic", "int8"] = "none"
+    recurrent: Literal["unrolled", "fused"] = "unrolled"  # fused: one stateful UNIDIRECTIONAL_SEQUENCE_LSTM
+
+    def signature_in(self, signatures: Collection[str]) -> str:
+        return self.signature if self.signature in signatures else FALLBACK_SIGNATURE
+
+
+VARIANTS = {
+    variant.name: variant
+    for variant in (
+        Variant("float32", "static"),
+        Variant("float16", "static", "float16"),
+        Variant("dynamic", "core", "dynamic"),
+        # Unrolled, every step's rounding adds up over the 52 steps; fused, the cell state stays int16.
+        Variant("int8", "core", "int8", recurrent="fused"),
+        Variant("server", "serving_default"),  # batch free, for servers that resize per request
+    )
+}

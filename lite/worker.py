@@ -1,0 +1,70 @@
+"""The process that converts, one job per line: JSON in on stdin, JSON out on the stdout it was started with.
+
+``{"root", "model", "version", "variant", "signature", "output"}`` → ``{"has_recurrent", "error", "errno"}``. It is a process
+of its own because the converter can crash (SIGSEGV); it stays alive because importing TensorFlow takes seconds.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from export.bundle import Export
+from lite.convert import Converter
+from lite.inspect import inspect_tflite
+from lite.reasons import plain_reason
+from lite.variants import VARIANTS
+
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)  # the machine's fault, not the model's
+
+
+def main() -> None:
+    # What C++ prints on stdout must not mix with the answers.
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    current: tuple[Export, Converter] | None = None
+    for line in sys.stdin:
+        job = json.loads(line)
+        export = Export(Path(job["root"]), job["model"], job["version"])
+        answer: dict[str, Any] = {"has_recurrent": False, "error": None, "errno": None}
+        try:
+            if current is None or current[0] != export:
+                if current:
+                    current[1].__exit__()
+                current = None
+                current = (export, Converter(export))
+            answer["has_recurrent"] = current[1].has_recurrent()
+            content = current[1].convert(VARIANTS[job["variant"]], job["signature"])
+            answer["error"] = _cannot_run(content)
+            if answer["error"] is None:
+                Path(job["output"]).write_bytes(content)
+        except Exception as error:
+            answer["error"] = plain_reason(f"{error}" or type(error).__name__)
+            if isinstance(error, OSError) and error.errno in _DISK:
+                answer["errno"] = error.errno
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
+    if current:
+        current[1].__exit__()
+
+
+def _cannot_run(content: bytes) -> str | None:
+    """Why LiteRT cannot run a file that the converter was content with (seen: operators it has no kernel for)."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    custom = [op for op in inspect_tflite(content)["ops"] if op.startswith("Flex")]
+    if custom:
+        return plain_reason("Flex ops: " + ", ".join(custom))
+    try:
+        Interpreter(model_content=content).allocate_tensors()
+    except (RuntimeError, ValueError) as error:
+        return f"LiteRT cannot load the converted file: {plain_reason(str(error))}"
+    return None
+
+
+if __name__ == "__main__":
+    main()
