@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import time
 
-from compare.run import Selection, run_comparison
+from compare.run import Selection, interruptible, run_comparison
 from models.errors import run_cli
 
 
@@ -44,5 +43,5 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 if __name__ == "__main__":
-    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # progress is seen at once in a pipe too
+    interruptible()
     run_cli(main)

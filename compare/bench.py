@@ -19,6 +19,8 @@ from compare.tolerances import limits_for
 from compare.verdict import Verdict, metric_value, verify
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
     from compare.target import Session, Target
@@ -113,6 +115,12 @@ class Bench:
 
     def cold(self, name: str, export: Export, signature: str) -> float | None:
         return find_target(name).cold_start(export, one_row(export, signature))
+
+    def bring(self, path: Path, name: str, root: Path, inputs: Path | None) -> Export:
+        """A user's model as an export; here, because loading it may hang or crash, and TensorFlow stays loaded."""
+        from export.bring import bring
+
+        return bring(path, name=name, root=root, inputs_npz=inputs)
 
     def close(self, name: str, export: Export) -> None:
         if session := self._sessions.pop((name, export), None):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from compare.guard import Guard, TargetCrashed, TargetHung
-from compare.rows import SIGNATURE, Row
+from compare.rows import Row
 from compare.verdict import Verdict
 from models.errors import TargetError
 
@@ -67,12 +67,19 @@ def plan(exports: Iterable[Export], targets: Sequence[Target], *, everything: bo
 
 
 class Comparison:
-    """Fills rows, model by model. ``tell`` gets progress, piece by piece."""
+    """Fills rows, model by model. ``tell`` gets progress, piece by piece; ``why_skip`` may know a reason beforehand."""
 
     def __init__(
-        self, guard: Guard, *, budget: Budget, tell: Callable[[str], None], cold_cache: ColdCache | None
+        self,
+        guard: Guard,
+        *,
+        budget: Budget,
+        tell: Callable[[str], None],
+        cold_cache: ColdCache | None = None,
+        why_skip: Callable[[Row], str | None] = lambda row: None,
     ) -> None:
         self._guard, self._budget, self._tell, self._cold_cache = guard, budget, tell, cold_cache
+        self._why_skip = why_skip
         self._spent: dict[str, float] = {}
 
     def run(self, rows: Sequence[Row]) -> Outcome:
@@ -99,13 +106,13 @@ class Comparison:
 
     def _judge(self, row: Row) -> None:
         try:
-            if reason := self._call(row, "why_not", row.export, SIGNATURE):
+            if reason := self._why_skip(row) or self._call(row, "why_not", row.export, row.signature):
                 row.verdict = Verdict("skipped", reason)
                 return
-            row.first_ms = self._call(row, "first", row.export, SIGNATURE)
-            row.verdict = self._call(row, "verify", row.export, SIGNATURE, self._budget.evidence)
-            row.facts = self._call(row, "facts", row.export, SIGNATURE)
-            row.nonfinite = self._attempt(row, "nonfinite", row.export, SIGNATURE)
+            row.first_ms = self._call(row, "first", row.export, row.signature)
+            row.verdict = self._call(row, "verify", row.export, row.signature, self._budget.evidence)
+            row.facts = self._call(row, "facts", row.export, row.signature)
+            row.nonfinite = self._attempt(row, "nonfinite", row.export, row.signature)
         except TargetError as error:
             row.first_ms = None
             row.verdict = Verdict("fail", str(error), _remedy(error))
@@ -115,7 +122,7 @@ class Comparison:
         calls: dict[str, int] = {}
         seconds: dict[str, float] = {}
         for row in rows:
-            warm = self._attempt(row, "steady", row.export, SIGNATURE, WARM_UP_CALLS, 0)
+            warm = self._attempt(row, "steady", row.export, row.signature, WARM_UP_CALLS, 0)
             if warm is not None:
                 each = max(float(np.median(warm.seconds)), 1e-6)
                 calls[row.key] = int(np.clip(self._budget.block / each, 2, 100))
@@ -124,7 +131,7 @@ class Comparison:
             for row in rows:
                 if row.key not in calls or 3 * seconds[row.key] > self._left(row):
                     continue  # too slow for its budget: fewer samples, and the row says how many
-                if block := self._attempt(row, "steady", row.export, SIGNATURE, calls[row.key], turn):
+                if block := self._attempt(row, "steady", row.export, row.signature, calls[row.key], turn):
                     row.blocks.append(block)
 
     def _shifts(self, rows: Sequence[Row], all_rows: Sequence[Row]) -> list[tuple[str, str, int, int, VersionShift]]:
@@ -133,7 +140,7 @@ class Comparison:
             if row.target not in VERSIONED_TARGETS:
                 continue
             new = max((r.export for r in all_rows if r.export.model == row.export.model), key=lambda e: e.version)
-            if shift := self._attempt(row, "shift", row.export, new, SIGNATURE):
+            if shift := self._attempt(row, "shift", row.export, new, row.signature):
                 found.append((row.export.model, row.target, row.export.version, new.version, shift))
         return found
 
@@ -158,7 +165,7 @@ class Comparison:
 
     def _cold(self, row: Row) -> float | None:
         try:
-            seconds = self._guard.call("cold", row.target, row.export, SIGNATURE, timeout=self._budget.cold)
+            seconds = self._guard.call("cold", row.target, row.export, row.signature, timeout=self._budget.cold)
         except TargetError as error:
             print(f"cold start of {row.target}: {error}", file=sys.stderr)
             return None

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from compare.bench import Block
     from export.bundle import Export
 
-SIGNATURE = "serving_default"
-
 
 @dataclass
 class Row:
@@ -33,6 +31,11 @@ class Row:
     blocks: list[Block] = field(default_factory=list)
     facts: dict[str, object] = field(default_factory=dict)
     nonfinite: dict[str, str] | None = None
+
+    @property
+    def signature(self) -> str:
+        """The signature that callers ask, raw units: a user's own model may have another than serving_default."""
+        return self.export.description.get("brought", {}).get("signature", "serving_default")
 
     @property
     def key(self) -> str:
@@ -77,7 +80,7 @@ class Row:
             "version": self.export.version,
             "target": self.target,
             "variant": self.variant,
-            "signature": SIGNATURE,
+            "signature": self.signature,
             "precision": self.precision,
             "verdict": v.verdict,
             "reason": "; ".join(part for part in (v.reason, looped) if part),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -40,7 +42,7 @@ def run_comparison(selection: Selection, *, folder: Path | None = None) -> int:
     print(f"comparing {len(rows)} cells: {len({r.export.model for r in rows})} models on {len(targets)} targets")
     cold_cache = ColdCache([environment.host(), environment.versions()]) if selection.latency else None
     with Guard() as guard:
-        comparison = Comparison(guard, budget=Budget(steady=selection.latency), tell=_tell, cold_cache=cold_cache)
+        comparison = Comparison(guard, budget=Budget(steady=selection.latency), tell=tell, cold_cache=cold_cache)
         outcome = comparison.run(rows)
     data, beside = summary.compose(outcome), summary.tables(outcome)
     summary.write(folder, data, beside, outcome)
@@ -49,5 +51,12 @@ def run_comparison(selection: Selection, *, folder: Path | None = None) -> int:
     return data["failed"]
 
 
-def _tell(piece: str) -> None:
+def tell(piece: str) -> None:
+    """Progress, seen at once in a pipe too."""
     print(piece, end="", flush=True)
+
+
+def interruptible() -> None:
+    """SIGTERM stops as cleanly as Ctrl-C does; lines are flushed as they are printed."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # it is a TextIOWrapper
