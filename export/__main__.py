@@ -6,6 +6,7 @@ One process for all; a second run finds nothing to do and imports no TensorFlow.
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import time
 
@@ -30,11 +31,15 @@ def main() -> int:
         for export, training in zip(versions, trainings, strict=True)
         if options.force or not is_exported(export, made_from(export, training))
     ]
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if stale:
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        logging.getLogger("tensorflow").setLevel("ERROR")  # it warns of every new batch size
     for number, (export, training) in enumerate(stale, 1):
         print(f"[{number}/{len(stale)}] exporting {export.model} version {export.version}", flush=True)
         export_version(export, training)
-    print(f"exported {len(stale)} of {len(versions)} versions in {time.monotonic() - started:.0f} s: {root / 'savedmodels'}")
+    print(
+        f"exported {len(stale)} of {len(versions)} versions in {time.monotonic() - started:.0f} s: {root / 'savedmodels'}"
+    )
     return 0
 
 

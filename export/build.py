@@ -8,15 +8,19 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from importlib.metadata import version as installed
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from export.bundle import Export
 from export.inputs import SEED
-from models.artifacts import fingerprint, is_current, read_json, sha256_file, write_json, write_whole
+from models.artifacts import is_current, read_json, sha256_file, write_json, write_whole
+from models.code import code_fingerprint
 from models.errors import ModelError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from export.bundle import Export
 
 _SOURCES = ("build", "evidence", "inputs", "inspection", "record", "signatures", "warmup")
 
@@ -28,7 +32,9 @@ def training_of(export: Export) -> dict[str, Any]:
 def made_from(export: Export, training: dict[str, Any]) -> str:
     """The fingerprint of an export: that of its training, and this room's code."""
     here = Path(__file__).parent
-    return fingerprint([here / f"{name}.py" for name in _SOURCES], extra=f"{training['made_from']} {export.version}")
+    return code_fingerprint(
+        [here / f"{name}.py" for name in _SOURCES], extra=f"{training['made_from']} {export.version}"
+    )
 
 
 def is_exported(export: Export, fingerprint_now: str) -> bool:
@@ -65,7 +71,9 @@ def export_version(export: Export, training: dict[str, Any]) -> None:
         export.evidence_json.unlink(missing_ok=True)
     lineage = {
         "keras_sha256": sha256_file(export.keras_file),
-        "training": {key: training[key] for key in ("made_from", "epochs", "metric", "baselines", "rows", "splits", "seed")},
+        "training": {
+            key: training[key] for key in ("made_from", "epochs", "metric", "baselines", "rows", "splits", "seed")
+        },
     }
     describe(export, spec.to_json(), signatures, arrays, "keras", lineage, made_from(export, training))
 
@@ -110,7 +118,7 @@ def describe(
 
 def _counts(arrays: dict[str, NDArray]) -> dict[str, int]:
     """Rows by ``<signature>/<kind>``."""
-    counts = {}
+    counts: dict[str, int] = {}
     for key, array in arrays.items():
         signature, kind, side, *rest = key.split("/")
         if side == "in" and not rest[-1].endswith((".bytes", ".shape")):

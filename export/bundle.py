@@ -6,16 +6,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from export.evidence import Evidence
 from models.artifacts import artifacts_root, read_json
 from models.errors import ModelError
 from models.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,9 @@ def find_exports(
     known = sorted({e.model for e in found})
     for name in models or ():
         if name not in known:
-            raise ModelError(f"no export of a model named {name!r}; there are: {', '.join(known) or 'none (run `make deploy-all`)'}")
+            raise ModelError(
+                f"no export of a model named {name!r}; there are: {', '.join(known) or 'none (run `make deploy-all`)'}"
+            )
     wanted_models = set(models) if models else set(known)
     wanted_versions = set(versions) if versions else None
     return sorted(

@@ -8,8 +8,8 @@ array of bytes.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +17,8 @@ import numpy as np
 from models.errors import ArtifactError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
     Tensors = dict[str, NDArray]
@@ -102,5 +104,5 @@ def encode_strings(values: NDArray) -> tuple[NDArray, NDArray]:
 def decode_strings(data: NDArray, offsets: NDArray) -> NDArray:
     raw = data.tobytes()
     values = np.empty(len(offsets) - 1, object)
-    values[:] = [raw[a:b] for a, b in zip(offsets[:-1], offsets[1:], strict=True)]
+    values[:] = [raw[a:b] for a, b in itertools.pairwise(offsets)]
     return values

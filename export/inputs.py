@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.spec import ModelSpec
+if TYPE_CHECKING:
+    from models.spec import ModelSpec
 
 Rows = dict[str, NDArray]
 Bounds = Mapping[str, tuple[NDArray, NDArray]]

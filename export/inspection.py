@@ -66,11 +66,15 @@ def read_signatures(folder: Path) -> dict[str, dict[str, Any]]:
 def _serving_graph(folder: Path) -> meta_graph_pb2.MetaGraphDef:
     path = folder / "saved_model.pb"
     if not path.is_file():
-        raise ModelError(f"{folder} is no SavedModel: it has no saved_model.pb; give the folder that model.export() wrote")
+        raise ModelError(
+            f"{folder} is no SavedModel: it has no saved_model.pb; give the folder that model.export() wrote"
+        )
     try:
         saved_model = saved_model_pb2.SavedModel.FromString(path.read_bytes())
     except DecodeError:
-        raise ModelError(f"{path} ({path.stat().st_size} bytes) is damaged or cut off; export the model again") from None
+        raise ModelError(
+            f"{path} ({path.stat().st_size} bytes) is damaged or cut off; export the model again"
+        ) from None
     for graph in saved_model.meta_graphs:
         if "serve" in graph.meta_info_def.tags:
             return graph

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-import keras
+from typing import TYPE_CHECKING
+
 import numpy as np
 import tensorflow as tf
-from numpy.typing import NDArray
 
 from export.evidence import store
 from export.inputs import boundary_rows, bounds_of, random_rows
-from models.data.dataset import Dataset, Rows
 from models.deployed import raw_input_of, run_core
-from models.spec import ModelSpec
 from models.string_signatures import ExtraSignature, strings
 from models.training_run import answer
+
+if TYPE_CHECKING:
+    import keras
+    from numpy.typing import NDArray
+
+    from models.data.dataset import Dataset, Rows
+    from models.spec import ModelSpec
 
 TEST_ROWS, CALIBRATION_ROWS, TRAINING_ROWS = 1000, 500, 20_000
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import keras
 import tensorflow as tf
@@ -11,6 +11,9 @@ from tensorflow.core.protobuf import saved_model_pb2
 from models.deployed import raw_input_of, run_core
 from models.spec import ModelSpec, TensorSpec
 from models.string_signatures import PREDICT, ExtraSignature
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def write_saved_model(model: keras.Model, spec: ModelSpec, extras: list[ExtraSignature], folder: Path) -> None:

@@ -5,12 +5,16 @@ The file is TF Serving's: ``assets.extra/tf_serving_warmup_requests``, a TFRecor
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import tensorflow as tf
-from numpy.typing import NDArray
 from tensorflow_serving.apis import prediction_log_pb2
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
 
 BATCHES = (1, 2, 8, 32)
 

@@ -13,11 +13,13 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from models.errors import ArtifactError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

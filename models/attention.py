@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 
 import keras
+import tensorflow as tf
 from keras import ops
 
 MASK = -20.0  # exp(-20) is 2e-9: nothing, and still a number that int8 can share a scale with
@@ -55,7 +56,7 @@ class TokenEmbedding(keras.layers.Layer):
         self.place = self.add_weight(shape=(shape[1], self.width), initializer="random_normal", name="place")
 
     def call(self, tokens):
-        return ops.take(self.token, tokens, axis=0) + self.place
+        return tf.gather(self.token, tokens) + self.place  # ops.take would add operations for negative indices
 
     def compute_output_shape(self, shape):
         return (*shape, self.width)
@@ -73,7 +74,9 @@ class SelfAttention(keras.layers.Layer):
         self.heads = heads
 
     def build(self, x_shape, keep_shape=None):
-        self.query, self.key, self.value, self.out = (Project(x_shape[-1], name=n) for n in ("query", "key", "value", "out"))
+        self.query, self.key, self.value, self.out = (
+            Project(x_shape[-1], name=n) for n in ("query", "key", "value", "out")
+        )
         for layer in (self.query, self.key, self.value, self.out):
             layer.build(x_shape)
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import keras
 from keras import layers
 
 from models.data import digits
-from models.data.dataset import Dataset
 from models.spec import Decision, Metric, ModelSpec, TensorSpec
-from models.training_run import TrainingRun
+
+if TYPE_CHECKING:
+    from models.data.dataset import Dataset
+    from models.training_run import TrainingRun
 
 
 def build(spec: ModelSpec) -> keras.Model:

@@ -6,13 +6,16 @@ import importlib
 import json
 import re
 import zipfile
-from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import keras
 from keras import ops
 
 from models.errors import ModelError
-from models.spec import Affine, ModelSpec, TensorSpec
+from models.spec import Affine, ModelSpec
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _LAST = re.compile(r"last\((\w+)\)")
 
@@ -27,6 +30,11 @@ def raw_input_of(affine: Affine | None) -> str | None:
     return match.group(1)
 
 
+def as_data(affine: Affine | None) -> dict[str, Any] | None:
+    """An affine as a layer's configuration holds it."""
+    return {"ref": affine.ref, "scale": affine.scale} if affine else None
+
+
 def _constants(affine: Affine, raw, ndim: int):
     """Reference and scale as tensors that broadcast against a tensor of ``ndim`` axes."""
     scale = ops.convert_to_tensor(affine.scale, "float32")
@@ -37,7 +45,7 @@ def _constants(affine: Affine, raw, ndim: int):
 
 
 class _Affines(keras.layers.Layer):
-    def __init__(self, tensors: dict[str, dict | None], **options):
+    def __init__(self, tensors: dict[str, dict[str, Any] | None], **options):
         super().__init__(**options)
         self.tensors = tensors
 
@@ -94,12 +102,10 @@ def run_core(core: keras.Model, spec: ModelSpec, normalised: dict) -> dict:
 def deploy(core: keras.Model, spec: ModelSpec) -> keras.Model:
     """Wrap a trained core. ``core``, ``preprocess`` and ``postprocess`` stay layers of those names."""
 
-    def data(tensors: tuple[TensorSpec, ...]) -> dict[str, dict | None]:
-        return {t.name: ({"ref": t.affine.ref, "scale": t.affine.scale} if t.affine else None) for t in tensors}
-
     raw = {t.name: keras.Input(t.shape[1:], dtype=t.dtype, name=t.name) for t in spec.inputs}
-    normalised = Preprocess(data(spec.inputs), name="preprocess")(raw)
-    outputs = Postprocess(data(spec.outputs), name="postprocess")(run_core(core, spec, normalised), raw)
+    normalised = Preprocess({t.name: as_data(t.affine) for t in spec.inputs}, name="preprocess")(raw)
+    postprocess = Postprocess({t.name: as_data(t.affine) for t in spec.outputs}, name="postprocess")
+    outputs = postprocess(run_core(core, spec, normalised), raw)
     return keras.Model(raw, outputs, name=spec.name)
 
 

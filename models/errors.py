@@ -1,16 +1,19 @@
 """Errors that are the user's to fix: one sentence with the value seen and the remedy, never a traceback.
 
-    ExportOnceError
-    ├── ArtifactError      an artefact is missing, damaged, or cannot be written
-    ├── ModelError         a model or a version is unknown, or its file is unusable
-    ├── DeployError        a port is taken, a service does not become healthy
-    └── TargetError        a runtime, a browser or a server is missing or answers with an error
+ExportOnceError
+├── ArtifactError      an artefact is missing, damaged, or cannot be written
+├── ModelError         a model or a version is unknown, or its file is unusable
+├── DeployError        a port is taken, a service does not become healthy
+└── TargetError        a runtime, a browser or a server is missing or answers with an error
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class ExportOnceError(Exception):

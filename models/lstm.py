@@ -6,16 +6,20 @@ ppm and not on 350.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import keras
 import numpy as np
 from keras import ops
 
 from models.data import co2
-from models.data.dataset import Dataset
 from models.recurrent import UnrolledLSTM
 from models.spec import Decision, Metric, ModelSpec, TensorSpec
 from models.string_signatures import ExtraSignature, regress
-from models.training_run import TrainingRun
+
+if TYPE_CHECKING:
+    from models.data.dataset import Dataset
+    from models.training_run import TrainingRun
 
 
 @keras.saving.register_keras_serializable("export_once")
@@ -104,7 +108,7 @@ SPEC = ModelSpec(
     inputs=(TensorSpec("series", (None, co2.WEEKS, 1), "float32", unit="ppm"),),
     outputs=(TensorSpec("next_week", (None, 1), "float32", unit="ppm"),),
     decision=Decision("value", "next_week", unit="ppm"),
-    metric=Metric("mae", higher_is_better=False),
+    metric=Metric("mae", higher_is_better=False, bound=0.345),  # 0.85 × the 0.406 of "next week = this week"
     build=build,
     dataset=dataset,
     fit=fit,

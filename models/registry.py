@@ -9,15 +9,18 @@ from __future__ import annotations
 import ast
 import importlib
 import os
-from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from models.code import parse
 from models.errors import ModelError
-from models.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from models.spec import ModelSpec
 
 FOLDER = Path(__file__).resolve().parent
 # They hold no number that changes a trained model, so a change in them trains nothing again.
-_WITHOUT_NUMBERS = {"models.artifacts", "models.errors", "models.registry", "models.spec"}
+_WITHOUT_NUMBERS = {"models.artifacts", "models.code", "models.errors", "models.registry", "models.spec"}
 
 
 def names() -> list[str]:
@@ -59,21 +62,11 @@ def _known(name: str) -> str:
     return name
 
 
-@cache
-def _tree(path: Path, _changed: int) -> ast.Module:
-    try:
-        return ast.parse(path.read_text(), str(path))
-    except SyntaxError as error:
-        raise ModelError(f"{path} is no valid Python ({error.msg}, line {error.lineno}); mend it or remove it") from None
-
-
-def _parse(path: Path) -> ast.Module:
-    return _tree(path, path.stat().st_mtime_ns)
-
-
 def _declares_spec(path: Path) -> bool:
-    for node in _parse(path).body:
-        targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+    for node in parse(path).body:
+        targets = (
+            node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        )
         if any(isinstance(target, ast.Name) and target.id == "SPEC" for target in targets):
             return True
     return False
@@ -81,7 +74,7 @@ def _declares_spec(path: Path) -> bool:
 
 def _imports(path: Path) -> list[str]:
     modules: list[str] = []
-    for node in ast.walk(_parse(path)):
+    for node in ast.walk(parse(path)):
         if isinstance(node, ast.Import):
             modules += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:

@@ -7,9 +7,11 @@ read from its signature. Only ``models/`` and ``export/`` use the functions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 Shape = tuple[int | None, ...]
 

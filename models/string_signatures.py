@@ -5,14 +5,18 @@ They need TensorFlow on the server. Each says how rows in raw units become its s
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import tensorflow as tf
-from numpy.typing import NDArray
 
-from models.spec import ModelSpec
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from models.spec import ModelSpec
 
 PREDICT = "tensorflow/serving/predict"
 
@@ -93,5 +97,13 @@ def from_text(spec: ModelSpec, tokens_of: Callable[[tf.Tensor], tf.Tensor]) -> E
         "text",
         function,
         encode,
-        boundary=(b"", b"a", b"x" * length, b"x" * (length + 1), b"long " * 60, "é".encode() * length, "日本語".encode()),
+        boundary=(
+            b"",
+            b"a",
+            b"x" * length,
+            b"x" * (length + 1),
+            b"long " * 60,
+            "é".encode() * length,
+            "日本語".encode(),
+        ),
     )

@@ -7,14 +7,18 @@ run), ``logs/`` for TensorBoard, and ``training.json``. A second run finds nothi
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import time
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from models import registry
-from models.artifacts import artifacts_root, fingerprint, is_current, read_json, sweep, write_json, write_whole
+from models.artifacts import artifacts_root, is_current, read_json, sweep, write_json, write_whole
+from models.code import code_fingerprint
 from models.errors import run_cli
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def training_folder(root: Path, name: str) -> Path:
@@ -23,12 +27,14 @@ def training_folder(root: Path, name: str) -> Path:
 
 def made_from(name: str) -> str:
     """The fingerprint of everything that the trained model depends on."""
-    return fingerprint(registry.sources(name), extra="training 1")
+    return code_fingerprint(registry.sources(name))
 
 
 def is_trained(root: Path, name: str) -> bool:
     folder = training_folder(root, name)
-    return is_current(folder / "training.json", made_from(name)) and all((folder / f"{v}.keras").is_file() for v in (1, 2))
+    return is_current(folder / "training.json", made_from(name)) and all(
+        (folder / f"{v}.keras").is_file() for v in (1, 2)
+    )
 
 
 def describe(training: dict[str, Any]) -> str:
@@ -48,6 +54,7 @@ def train(names: list[str], root: Path) -> None:
 
     from models.training_run import train_model
 
+    logging.getLogger("tensorflow").setLevel("ERROR")  # it warns of every new batch size
     tf.config.experimental.enable_op_determinism()
     for number, name in enumerate(names, 1):
         fingerprint_before = made_from(name)

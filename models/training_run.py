@@ -5,20 +5,24 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 import tensorflow as tf
-from numpy.typing import NDArray
 
 from compare import metrics
-from models.data.dataset import Dataset
-from models.deployed import Postprocess, Preprocess, deploy
+from models.deployed import Postprocess, Preprocess, as_data, deploy
 from models.errors import ModelError
-from models.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from numpy.typing import NDArray
+
+    from models.data.dataset import Dataset
+    from models.spec import ModelSpec
 
 SEED = 20
 # Version 1 is the first epoch that has gone this part of the way from the first validation loss to the best one.
@@ -54,32 +58,14 @@ class TrainingRun:
         ]
 
     def _to_core(self, raw: Mapping[str, tf.Tensor], labels: tf.Tensor):
-        normalised = _normaliser(self.spec)(raw)
-        output = self.spec.outputs[0]
+        inputs, output = self.spec.inputs, self.spec.outputs[0]
+        normalised = Preprocess({t.name: as_data(t.affine) for t in inputs})(raw)
         if output.affine:
-            labels = _inverse(self.spec)(labels, raw)
-        return (normalised[self.spec.inputs[0].name] if len(normalised) == 1 else normalised), labels
-
-
-def _normaliser(spec: ModelSpec) -> Preprocess:
-    return Preprocess({t.name: _affine_data(t.affine) for t in spec.inputs})
-
-
-def _inverse(spec: ModelSpec):
-    """Labels [n] in raw units → [n, 1] in the core's units."""
-    affine = _affine_data(spec.outputs[0].affine)
-    post = Postprocess({"label": affine})
-
-    def normalise(labels, raw):
-        labels = tf.reshape(labels, (-1, 1))
-        at_zero = post({"label": tf.zeros_like(labels)}, raw)["label"]  # the reference
-        return (labels - at_zero) / tf.constant(affine["scale"], labels.dtype)
-
-    return normalise
-
-
-def _affine_data(affine) -> dict[str, Any] | None:
-    return {"ref": affine.ref, "scale": affine.scale} if affine else None
+            # The inverse of the postprocessing: where it sends zero is its reference.
+            labels = tf.reshape(labels, (-1, 1))
+            reference = Postprocess({"label": as_data(output.affine)})({"label": tf.zeros_like(labels)}, raw)["label"]
+            labels = (labels - reference) / tf.constant(output.affine.scale, labels.dtype)
+        return (normalised[inputs[0].name] if len(inputs) == 1 else normalised), labels
 
 
 class Checkpoints(keras.callbacks.Callback):
@@ -140,23 +126,23 @@ def train_model(spec: ModelSpec, folder: Path, say: Callable[[str], None]) -> di
     keras.backend.clear_session()
     keras.utils.set_random_seed(SEED)
     data = spec.dataset()
-    spec = data.complete(spec)
-    core = spec.build(spec)
+    completed = data.complete(spec)
+    core = spec.build(completed)
     with tempfile.TemporaryDirectory() as scratch:
-        run = TrainingRun(spec, data, Path(scratch), say)
+        run = TrainingRun(completed, data, Path(scratch), say)
         spec.fit(core, run)
         test, labels = data.rows("test")
         epochs = {"1": run.checkpoints.earlier(), "2": run.checkpoints.best()}
         found = {}
         for version, epoch in epochs.items():
             run.checkpoints.read(core, epoch)
-            model = deploy(core, spec)
+            model = deploy(core, completed)
             model.save(folder / f"{version}.keras")
-            found[version] = quality(spec, answer(model, test), labels)
+            found[version] = quality(completed, answer(model, test), labels)
         shutil.copytree(Path(scratch) / "logs", folder / "logs")
     return {
         "schema": 1,
-        "spec": spec.to_json(),
+        "spec": completed.to_json(),
         "metric": {"name": spec.metric.name if spec.metric else "", **found},
         "baselines": spec.baselines(data) if spec.baselines else {},
         "epochs": {"run": len(run.checkpoints.losses), **{v: e + 1 for v, e in epochs.items()}},

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import keras
 import tensorflow as tf
 
 from models.attention import Block, Keep, MeanOverText, TokenEmbedding
 from models.data import cldr
-from models.data.dataset import Dataset
 from models.spec import Decision, Metric, ModelSpec, TensorSpec
 from models.string_signatures import ExtraSignature, from_text
-from models.training_run import TrainingRun
+
+if TYPE_CHECKING:
+    from models.data.dataset import Dataset
+    from models.training_run import TrainingRun
 
 EPOCHS, BATCH = 9, 128
 

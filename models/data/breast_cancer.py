@@ -25,10 +25,13 @@ def dataset() -> Dataset:
     """Rows ``({"features": float32 [30]}, label float32)``: label 1 is benign."""
     data = load_breast_cancer()
     features, labels = data.data.astype(np.float32), data.target.astype(np.float32)
-    train, validation, test = shuffled_thirds(len(features), validation=0.15, test=0.25, seed=7)
-    fitted = features[train]
+    parts = shuffled_thirds(len(features), validation=0.15, test=0.25, seed=7)
+    fitted = features[parts[0]]
+    train, validation, test = (pipeline_of({"features": features[rows]}, labels[rows]) for rows in parts)
     return Dataset(
-        *(pipeline_of({"features": features[rows]}, labels[rows]) for rows in (train, validation, test)),
+        train,
+        validation,
+        test,
         splits="60 % train, 15 % validation, 25 % test, shuffled once with seed 7",
         affines={"features": Affine(tuple(fitted.mean(0).tolist()), tuple(fitted.std(0).tolist()))},
         ranges={"features": (float(fitted.min()), float(fitted.max())), "probability": (0.0, 1.0)},

@@ -24,8 +24,11 @@ _SEED = 13
 def dataset() -> Dataset:
     """Rows ``({"tokens": int32 [40], UTF-8 bytes}, label int32: the language's place in LANGUAGES)``."""
     folder = _records()
+    train, validation, test = (_read(folder / f"{split}.tfrecord") for split in SPLITS)
     return Dataset(
-        *(_read(folder / f"{split}.tfrecord") for split in SPLITS),
+        train,
+        validation,
+        test,
         splits="70 % train, 10 % validation, 20 % test by string, shuffled with seed 13; strings shared by two languages left out",
         ranges={"tokens": (0.0, 255.0), "probabilities": (0.0, 1.0)},
     )

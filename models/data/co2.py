@@ -7,15 +7,19 @@ reading of the test years is seen in training.
 from __future__ import annotations
 
 import importlib.util
+import itertools
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import tensorflow as tf
-from numpy.typing import NDArray
 
 from models.data.dataset import Dataset, Rows, pipeline_of
 from models.errors import ArtifactError
 from models.spec import Affine
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 WEEKS = 52
 # First day (yyyymmdd) of validation and of test.
@@ -26,11 +30,14 @@ def dataset() -> Dataset:
     """Rows ``({"series": float32 [52, 1] ppm}, next week float32 ppm)``."""
     days, ppm = readings()
     bounds = [0, *np.searchsorted(days, [VALIDATION_FROM, TEST_FROM]).tolist(), len(days)]
-    splits = [windows(ppm[a:b]) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+    splits = [windows(ppm[a:b]) for a, b in itertools.pairwise(bounds)]
+    train, validation, test = (pipeline_of(inputs, labels) for inputs, labels in splits)
     series, following = splits[0][0]["series"], splits[0][1]
     last = series[:, -1, 0]
     return Dataset(
-        *(pipeline_of(inputs, labels) for inputs, labels in splits),
+        train,
+        validation,
+        test,
         splits="by time: to 1987 train, 1988-1993 validation, 1994-2001 test; no week is in two splits",
         affines={
             "series": Affine("last(series)", (float((series[..., 0] - last[:, None]).std()),)),
@@ -44,7 +51,9 @@ def readings() -> tuple[NDArray, NDArray]:
     """Days as yyyymmdd strings [n] and ppm float32 [n], NaN where the week is missing."""
     package = importlib.util.find_spec("statsmodels")
     if package is None or package.origin is None:
-        raise ArtifactError("the package statsmodels, which carries the CO2 readings, is not installed; run `make setup`")
+        raise ArtifactError(
+            "the package statsmodels, which carries the CO2 readings, is not installed; run `make setup`"
+        )
     path = Path(package.origin).parent / "datasets" / "co2" / "co2.csv"
     table = tf.data.experimental.CsvDataset(str(path), [tf.string, tf.constant([np.nan], tf.float32)], header=True)
     days, ppm = zip(*table.as_numpy_iterator(), strict=True)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.spec import Affine, ModelSpec
-
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import tensorflow as tf
+
+    from models.spec import Affine, ModelSpec
 
 Rows = dict[str, NDArray]
 
