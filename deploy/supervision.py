@@ -59,7 +59,12 @@ def socket_path() -> Path:
 
 
 def write_config(services: Sequence[Service], fingerprints: Mapping[str, str]) -> None:
-    """Write supervisord.conf. Raises ArtifactError when the folder cannot be written."""
+    """Write supervisord.conf. Raises ArtifactError when the folder cannot be written, DeployError for its name."""
+    if bad := [sign for sign in "%;#" if sign in f"{artifacts_root()}{REPOSITORY}"]:
+        raise DeployError(
+            f"{artifacts_root()} has {bad[0]} in its name, which supervisord's configuration cannot hold; "
+            "set ARTIFACTS=/another/folder, or move the repository"
+        )
     sections: dict[str, dict[str, object]] = {
         "supervisord": {
             "logfile": logs_folder() / "supervisord.log",
@@ -93,7 +98,7 @@ def write_config(services: Sequence[Service], fingerprints: Mapping[str, str]) -
             "stdout_logfile_backups": 3,
         }
     parser = configparser.RawConfigParser()
-    parser.read_dict({name: {k: str(v).replace("%", "%%") for k, v in keys.items()} for name, keys in sections.items()})
+    parser.read_dict({name: {key: str(value) for key, value in keys.items()} for name, keys in sections.items()})
     with write_whole(config_path()) as temporary, temporary.open("w") as file:
         file.write("; Made by `python -m deploy up` from deploy/services.toml.\n")
         parser.write(file)

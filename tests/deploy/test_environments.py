@@ -1,0 +1,113 @@
+"""The set-up on a small environment: made once, made again when its lock changes, mended when it was interrupted."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from deploy.environments import Environment, find_python, load_environments, make_environment
+from models.artifacts import REPOSITORY
+from models.errors import DeployError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+VERSION = f"3.{sys.version_info[1]}"
+LOCK = (REPOSITORY / "requirements.txt").read_text()
+
+
+def pin(name: str) -> str:
+    """The lines of one package in the root's lock; it is in uv's cache, because the root environment has it."""
+    found = re.search(rf"^{name}==.*?(?=^\S)", LOCK, re.MULTILINE | re.DOTALL)
+    assert found
+    return found.group()
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> Environment:
+    (tmp_path / "small" / "deploy").mkdir(parents=True)
+    (tmp_path / "small" / "pyproject.toml").write_text('[project]\nname = "small"\nversion = "1"\n')
+    (tmp_path / "small" / "requirements.txt").write_text(pin("iniconfig"))
+    return Environment(name="small", python=(VERSION,), lock="requirements.txt", root=tmp_path)
+
+
+def has(environment: Environment, package: str) -> bool:
+    return subprocess.run([environment.interpreter, "-c", f"import {package}"], capture_output=True).returncode == 0
+
+
+def test_environment_is_made_once_and_again_when_its_lock_changes(
+    environment: Environment, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_environment(environment)
+    assert has(environment, "iniconfig")
+    assert environment.is_current()
+    capsys.readouterr()
+    make_environment(environment)
+    assert capsys.readouterr().out == "", "nothing to do"
+
+    (environment.folder / environment.lock).write_text(pin("iniconfig") + pin("idna"))
+    assert not environment.is_current()
+    make_environment(environment)
+    assert has(environment, "idna")
+
+
+@pytest.mark.parametrize("damage", ["stamp", "half", "interpreter", "moved"])
+def test_environment_that_was_interrupted_is_mended(environment: Environment, damage: str) -> None:
+    make_environment(environment)
+    stamp = environment.path / ".made-from"
+    if damage == "stamp":
+        stamp.unlink()
+    elif damage == "half":
+        shutil.rmtree(environment.path / "lib")
+        stamp.unlink()
+    elif damage == "interpreter":
+        environment.interpreter.unlink()
+    else:
+        activate = environment.path / "bin" / "activate"
+        activate.write_text(activate.read_text().replace(str(environment.path), "/somewhere/else"))
+        stamp.write_text("made there")
+    assert not environment.is_current()
+    make_environment(environment)
+    assert environment.is_current()
+    assert has(environment, "iniconfig")
+
+
+def test_lock_with_a_wrong_hash_is_refused(environment: Environment) -> None:
+    text = re.sub(r"sha256:\w+", "sha256:" + "0" * 64, pin("iniconfig"))
+    (environment.folder / environment.lock).write_text(text)
+    with pytest.raises(DeployError, match=r"uv pip sync.* failed: .*run `make setup` again"):
+        make_environment(environment)
+    assert not environment.is_current()
+
+
+def test_optional_environment_without_its_python_is_skipped_with_the_reason(
+    environment: Environment, capsys: pytest.CaptureFixture[str]
+) -> None:
+    there_is_none = Environment(
+        name="small", python=("3.2",), lock="requirements.txt", optional="its rows are skipped", root=environment.root
+    )
+    make_environment(there_is_none)
+    reason = there_is_none.reason_file.read_text()
+    assert "no Python 3.2 here" in reason
+    make_environment(there_is_none)
+    assert capsys.readouterr().out.count("its rows are skipped") == 2
+    assert there_is_none.reason_file.read_text() == reason
+    make_environment(environment)
+    assert not environment.reason_file.exists(), "the reason goes when the environment is made"
+
+
+def test_find_python_of_a_version_that_is_nowhere_names_the_remedy() -> None:
+    with pytest.raises(DeployError, match=r"no Python 3\.2 here.*apt-get install python3\.2"):
+        find_python(("3.2",))
+
+
+def test_server_gets_a_python_whose_library_can_be_loaded() -> None:
+    server = next(e for e in load_environments() if e.name == "serving/server")
+    python = find_python(server.python, shared=True)
+    probe = "import sysconfig as s; print(s.get_config_var('Py_ENABLE_SHARED'))"
+    assert subprocess.run([python, "-c", probe], capture_output=True, text=True).stdout.strip() == "1"
