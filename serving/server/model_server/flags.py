@@ -36,6 +36,7 @@ FLAGS = (
     Flag("enable_grpc_healthcheck_service", False, "answer grpc.health.v1.Health/Check"),
     Flag("tensorflow_intra_op_parallelism", 0, "threads inside one operation; 0: TensorFlow decides"),
     Flag("tensorflow_inter_op_parallelism", 0, "operations run side by side; 0: TensorFlow decides"),
+    Flag("grpc_socket_path", "", "unix socket for gRPC, beside the TCP port"),
     Flag("version", False, "print the version and leave"),
     Flag("help", False, "print the flags and leave"),
 )
@@ -48,7 +49,7 @@ OWN_FLAGS = (
 WITHOUT_EFFECT = frozenset(
     """grpc_max_threads rest_api_num_threads model_config_file_poll_wait_seconds enable_batching
     enable_per_model_batching_parameters batching_parameters_file rest_api_enable_cors_support ssl_config_file
-    grpc_channel_arguments grpc_socket_path thread_pool_factory_config_file monitoring_config_file mixed_precision
+    grpc_channel_arguments thread_pool_factory_config_file monitoring_config_file mixed_precision
     enable_signature_method_name_check num_load_threads num_unload_threads tensorflow_session_parallelism
     num_request_iterations_for_warmup flush_filesystem_caches saved_model_tags per_process_gpu_memory_fraction
     enable_profiler xla_cpu_compilation_enabled tensorflow_session_config_file experimental_cc_shared_libs

@@ -86,6 +86,8 @@ def bootstrap(options: Options) -> dict[str, Any]:
     listener["additional_addresses"] = [
         {"address": {"socket_address": {"address": address, "port_value": options.port}}} for address in more
     ]
+    if options.grpc_socket_path:
+        listener["additional_addresses"].append({"address": {"pipe": {"path": options.grpc_socket_path}}})
     manager = listener["filter_chains"][0]["filters"][-1]["typed_config"]
     manager["http2_protocol_options"] = {
         "initial_stream_window_size": WINDOW,

@@ -43,6 +43,7 @@ class VersionStatus:
     message: str = ""
     attempts: int = 0
     retry_at: float = 0.0  # time.monotonic() of the next attempt to load
+    missed: int = 0  # looks in a row that did not find the folder
     gone: bool = False  # no longer aspired to; should it come back, it starts anew
     identity: tuple[int, int] = (0, 0)  # device and inode of the folder that was last tried
 
@@ -160,7 +161,17 @@ class Manager:
             self._forget(name, aspired)
             for version in aspired:
                 self._load(name, version, folders[version])
-            self._unload(name, set(aspired))
+            self._unload(name, set(aspired) | self._just_missed(name, folders))
+
+    def _just_missed(self, name: str, folders: dict[int, Path]) -> set[int]:
+        """Versions whose folder is not there for the first time: a publisher may be between two renames."""
+        found = set()
+        for version in self._available[name].versions:
+            status = self._status[name][version]
+            status.missed = 0 if version in folders else status.missed + 1
+            if status.missed == 1:
+                found.add(version)
+        return found
 
     def _forget(self, name: str, aspired: list[int]) -> None:
         for version, status in self._status[name].items():

@@ -125,7 +125,7 @@ class RestApplication:
         servable = self._find(match)
         spec = {"name": servable.name, "signature_name": "", "version": str(servable.version)}
         metadata = {"signature_def": _as_json(signature_map(servable))}
-        return 200, _JSON, _pretty({"model_spec": spec, "metadata": metadata})
+        return 200, [*_JSON, (b"x-model-server", servable.describe().encode())], _pretty({"model_spec": spec, "metadata": metadata})
 
     def _find(self, match: re.Match) -> Servable:
         label = _decoded(match["label"]) if match["label"] else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -67,6 +68,13 @@ class Servable:
             and signature.inputs == default.inputs
             and {key: info.dtype for key, info in signature.proto.outputs.items()} == dtypes
         ]
+
+    def describe(self) -> str:
+        """The engine and its version, for the header ``x-model-server`` of metadata answers."""
+        package = "ai-edge-litert" if self._litert is not None else "tensorflow"
+        engine = "litert" if self._litert is not None else "tensorflow"
+        own, runtime = (importlib.metadata.version(name) for name in ("model-server", package))
+        return f"model-server/{own}; engine={engine}; runtime={package} {runtime}"
 
     def signature(self, name: str) -> Signature | None:
         return self.signatures.get(name or DEFAULT)
