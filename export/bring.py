@@ -77,7 +77,8 @@ def _is_keras(path: Path) -> bool:
         )
     if not (path / "saved_model.pb").is_file():
         versions = sorted(
-            (p.name for p in path.iterdir() if (p / "saved_model.pb").is_file()), key=lambda v: (len(v), v)
+            (p.name for p in path.iterdir() if p.name.isdigit() and (p / "saved_model.pb").is_file()),
+            key=lambda v: (len(v), v),
         )
         hint = f"; it holds versions, give one of them, for example {path / versions[-1]}" if versions else ""
         raise ModelError(
@@ -88,14 +89,9 @@ def _is_keras(path: Path) -> bool:
 
 
 def _copy(path: Path, export: Export) -> None:
-    from export.inspection import read_signatures
+    from export.inspection import check_variables
 
-    read_signatures(path)
-    index, data = path / "variables" / "variables.index", sorted((path / "variables").glob("variables.data-*"))
-    if index.is_file() != bool(data):
-        raise ModelError(
-            f"{path / 'variables'} is not complete: it lacks {'the data' if index.is_file() else 'the index'}; copy the whole folder again"
-        )
+    check_variables(path)
     with write_whole(export.saved_model) as folder:
         shutil.copytree(path, folder)
 
@@ -131,7 +127,7 @@ def _record(export: Export, given: Rows | None, *, path: Path, reference: str, m
     brought = {
         "signature": signature,
         "inputs": "given" if given is not None else "made up",
-        "chosen_sizes": {name: size for name, size in chosen.items() if size},
+        "chosen_sizes": {} if given is not None else {name: size for name, size in chosen.items() if size},
         "deterministic": deterministic,
     }
     lineage: dict[str, Any] = {"source": str(path)}
@@ -154,12 +150,17 @@ def spec_of(name: str, signature: str, tensors: dict[str, Any]) -> tuple[ModelSp
             )
         inputs.append(TensorSpec(tensor["name"], tuple(tensor["shape"]), tensor["dtype"]))
         chosen[tensor["name"]] = [INNER_SIZE for size in tensor["shape"][1:] if size is None]
+    for tensor in tensors["outputs"]:
+        if not _is_usable(tensor["dtype"]):
+            raise ModelError(
+                f"output {tensor['name']!r} of signature {signature!r} has dtype {tensor['dtype']}; only float, int, bool and string outputs can be compared"
+            )
     outputs = tuple(TensorSpec(t["name"], tuple(t["shape"] or (None,)), t["dtype"]) for t in tensors["outputs"])
     return ModelSpec(name, f"your own model, signature {signature}", tuple(inputs), outputs), chosen
 
 
 def _is_usable(dtype: str) -> bool:
-    return dtype in ("string", "bool", "bfloat16") or dtype.startswith(("float", "int", "uint"))
+    return dtype in ("string", "bool") or dtype.startswith(("float", "int", "uint"))
 
 
 def default_inputs(spec: ModelSpec, chosen: dict[str, list[int]]) -> Rows:
@@ -197,9 +198,9 @@ def read_inputs(path: Path) -> Rows:
     except FileNotFoundError:
         raise ModelError(f"{path} does not exist; give an .npz file whose keys are the names of the inputs") from None
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError, TypeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        what = "holds Python objects" if "Object arrays" in str(error) else "is no NumPy archive"
         raise ModelError(
-            f"{path} cannot be read as .npz ({reason}); write it with numpy.savez, strings as bytes arrays"
+            f"{path} {what}; write it with numpy.savez from numbers, and strings as a bytes array"
         ) from error
     return rows
 

@@ -11,8 +11,8 @@ import tensorflow as tf
 
 from export.running import first_line
 from models.artifacts import write_whole
-from models.deployed import load
 from models.errors import ModelError
+from models.keras_file import load
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -53,7 +53,7 @@ def export_version(export: Export, training: dict[str, Any]) -> None:
     from export.signatures import write_saved_model
     from export.warmup import write_warmup
     from models import registry
-    from models.deployed import load
+    from models.keras_file import load
 
     declared = registry.load(export.model)
     if declared.dataset is None:

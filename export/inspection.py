@@ -13,7 +13,6 @@ from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectGraph
 
 from models.errors import ModelError
-from models.spec import TensorSpec
 
 _HIDDEN = "__saved_model_init_op"
 
@@ -75,16 +74,27 @@ def _serving_graph(folder: Path) -> meta_graph_pb2.MetaGraphDef:
         raise ModelError(
             f"{path} ({path.stat().st_size} bytes) is damaged or cut off; export the model again"
         ) from None
+    if not saved_model.meta_graphs:
+        raise ModelError(f"{path} ({path.stat().st_size} bytes) holds no graph; export the model again")
     for graph in saved_model.meta_graphs:
         if "serve" in graph.meta_info_def.tags:
             return graph
     raise ModelError(f"{path} has no graph tagged 'serve'; export the model again for serving")
 
 
+def check_variables(folder: Path) -> None:
+    """Raise ModelError where the graph has variables and the folder lacks their values, or half of them."""
+    variables = folder / "variables"
+    index, data = (variables / "variables.index").is_file(), any(variables.glob("variables.data-*"))
+    graph = _serving_graph(folder)
+    needed = "variables" in graph.collection_def or any(
+        node.WhichOneof("kind") == "variable" for node in graph.object_graph_def.nodes
+    )
+    if index != data or (needed and not index):
+        lacking = "variables.index" if not index else "variables.data-*"
+        raise ModelError(f"{variables} lacks {lacking}, which the graph needs; copy the whole folder again")
+
+
 def _tensor(key: str, info: meta_graph_pb2.TensorInfo) -> dict[str, Any]:
     shape = None if info.tensor_shape.unknown_rank else [d.size if d.size >= 0 else None for d in info.tensor_shape.dim]
     return {"name": key, "dtype": tf.as_dtype(info.dtype).name, "shape": shape}
-
-
-def tensor_specs(tensors: list[dict[str, Any]]) -> tuple[TensorSpec, ...]:
-    return tuple(TensorSpec(t["name"], tuple(t["shape"] or (None,)), t["dtype"]) for t in tensors)

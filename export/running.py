@@ -60,7 +60,11 @@ class Runner:
         return {name: value.numpy() for name, value in answers.items()}
 
 
+_NOISE = ("Graph execution error", "Detected at node", "File ", "<stack", "[[", "Stack trace")
+
+
 def first_line(error: BaseException) -> str:
-    """The first line of an exception's text that says something."""
+    """The first line of an exception's text that says what was wrong, without TensorFlow's node names."""
     lines = (line.strip() for line in str(error).splitlines())
-    return next((line.rstrip(".:") for line in lines if line), type(error).__name__)
+    telling = (line for line in lines if line and not line.startswith(_NOISE))
+    return next((line.split(" [[")[0].rstrip(".:") for line in telling), type(error).__name__)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
-import json
 import re
-import zipfile
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -15,8 +12,7 @@ from models.errors import ModelError
 from models.spec import Affine, ModelSpec
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
+    
 _LAST = re.compile(r"last\((\w+)\)")
 
 
@@ -107,30 +103,3 @@ def deploy(core: keras.Model, spec: ModelSpec) -> keras.Model:
     postprocess = Postprocess({t.name: as_data(t.affine) for t in spec.outputs}, name="postprocess")
     outputs = postprocess(run_core(core, spec, normalised), raw)
     return keras.Model(raw, outputs, name=spec.name)
-
-
-def load(path: Path) -> keras.Model:
-    """Read a ``.keras`` file, after importing those of our modules whose layers it names. Raises ModelError."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            config = archive.read("config.json").decode()
-        for module in sorted(_modules(json.loads(config))):
-            importlib.import_module(module)
-        return keras.models.load_model(path, compile=False)
-    except FileNotFoundError:
-        raise ModelError(f"{path} is missing; run `make deploy-all` to train it") from None
-    except (zipfile.BadZipFile, KeyError, ValueError, TypeError, ImportError, OSError) as error:
-        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise ModelError(
-            f"{path} does not load as a Keras model ({reason.rstrip('.')}); save it again with model.save() of Keras 3, "
-            "or export it as a SavedModel, which needs no Python classes"
-        ) from error
-
-
-def _modules(config: object) -> set[str]:
-    if isinstance(config, dict):
-        own = {config["module"]} if str(config.get("module", "")).startswith("models.") else set()
-        return own.union(*(_modules(value) for value in config.values()))
-    if isinstance(config, list):
-        return set().union(*(_modules(value) for value in config))
-    return set()

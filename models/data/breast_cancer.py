@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from sklearn.datasets import load_breast_cancer
 
-from models.data.dataset import Dataset, pipeline_of, shuffled_thirds
+from models.data.dataset import Dataset, pipeline_of, shuffled_splits
 from models.spec import Affine
 
 LABELS = ("malignant", "benign")
@@ -25,7 +25,7 @@ def dataset() -> Dataset:
     """Rows ``({"features": float32 [30]}, label float32)``: label 1 is benign."""
     data = load_breast_cancer()
     features, labels = data.data.astype(np.float32), data.target.astype(np.float32)
-    parts = shuffled_thirds(len(features), validation=0.15, test=0.25, seed=7)
+    parts = shuffled_splits(len(features), validation=0.15, test=0.25, seed=7)
     fitted = features[parts[0]]
     train, validation, test = (pipeline_of({"features": features[rows]}, labels[rows]) for rows in parts)
     return Dataset(

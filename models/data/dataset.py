@@ -58,7 +58,7 @@ def pipeline_of(inputs: Rows, labels: NDArray) -> tf.data.Dataset:
     return tf.data.Dataset.from_tensor_slices((inputs, labels))
 
 
-def shuffled_thirds(count: int, *, validation: float, test: float, seed: int) -> tuple[NDArray, NDArray, NDArray]:
+def shuffled_splits(count: int, *, validation: float, test: float, seed: int) -> tuple[NDArray, NDArray, NDArray]:
     """Row numbers of train, validation and test, drawn without overlap."""
     order = np.random.default_rng(seed).permutation(count)
     first, second = round(count * test), round(count * (test + validation))
