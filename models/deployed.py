@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 from keras import ops
@@ -11,8 +11,6 @@ from keras import ops
 from models.errors import ModelError
 from models.spec import Affine, ModelSpec
 
-if TYPE_CHECKING:
-    
 _LAST = re.compile(r"last\((\w+)\)")
 
 
