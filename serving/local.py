@@ -66,7 +66,9 @@ def command(engine: str) -> Path:
     return program
 
 
-def start(config: Path, *, grpc_port: int, rest_port: int, engine: str, log: Path, flags: tuple[str, ...] = ()) -> subprocess.Popen:
+def start(
+    config: Path, *, grpc_port: int, rest_port: int, engine: str, log: Path, flags: tuple[str, ...] = ()
+) -> subprocess.Popen:
     """Start a server on given ports; it may not answer yet."""
     arguments = [f"--port={grpc_port}", f"--rest_api_port={rest_port}", f"--model_config_file={config}", *flags]
     with log.open("wb") as output:
@@ -80,7 +82,9 @@ def start(config: Path, *, grpc_port: int, rest_port: int, engine: str, log: Pat
 
 
 @contextlib.contextmanager
-def local_server(repository_config: Path, engine: str = "auto", *, flags: tuple[str, ...] = ()) -> Iterator[LocalServer]:
+def local_server(
+    repository_config: Path, engine: str = "auto", *, flags: tuple[str, ...] = ()
+) -> Iterator[LocalServer]:
     """Serve a model_config_file on free ports until the block ends; entered when the models are loaded.
 
     Raises DeployError with the server's own last line when it does not start.
@@ -89,7 +93,9 @@ def local_server(repository_config: Path, engine: str = "auto", *, flags: tuple[
     grpc_port, rest_port = free_ports(2)
     with tempfile.TemporaryDirectory(prefix="model-server-") as folder:
         log = Path(folder) / "server.log"
-        process = start(repository_config, grpc_port=grpc_port, rest_port=rest_port, engine=chosen, log=log, flags=flags)
+        process = start(
+            repository_config, grpc_port=grpc_port, rest_port=rest_port, engine=chosen, log=log, flags=flags
+        )
         try:
             wait_until_open(process, grpc_port, log)
             yield LocalServer(

@@ -107,7 +107,9 @@ class ServingTarget(Target):
                 return f"no server answers at {address}; run `make deploy-all` to start it"
             except ClientError as error:
                 if error.code in ("DEADLINE_EXCEEDED", "UNKNOWN", "UNIMPLEMENTED"):
-                    return f"what answers at {address} is no model server ({error}); run `make status` to see what it is"
+                    return (
+                        f"what answers at {address} is no model server ({error}); run `make status` to see what it is"
+                    )
         return None
 
     def unsupported(self, export: Export, signature: str) -> str | None:
@@ -174,7 +176,9 @@ def server_process(number: int) -> psutil.Process | None:
     """The process that listens on a port of this machine, None when it is not ours to see (a container)."""
     with contextlib.suppress(psutil.Error, OSError):
         for connection in psutil.net_connections("tcp"):
-            if connection.status == psutil.CONN_LISTEN and connection.laddr.port == number and connection.pid:
+            if connection.status != psutil.CONN_LISTEN or not connection.laddr or not connection.pid:
+                continue
+            if connection.laddr.port == number:
                 return psutil.Process(connection.pid)
     return None
 

@@ -1,9 +1,9 @@
 """What a call can end in. Each error has ``code``, gRPC's name for it, and ``message``, the server's own words.
 
-    ClientError
-    ├── Unreachable       nobody answers at that address
-    ├── TimedOut          no answer within the time limit
-    └── Refused           the server answered with an error
+ClientError
+├── Unreachable       nobody answers at that address
+├── TimedOut          no answer within the time limit
+└── Refused           the server answered with an error
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ class Unreachable(ClientError):
 
 class TimedOut(ClientError):
     def __init__(self, address: str, seconds: float) -> None:
-        super().__init__("DEADLINE_EXCEEDED", f"{address} gave no answer within {seconds:g} s; allow more or look at its log")
+        super().__init__(
+            "DEADLINE_EXCEEDED", f"{address} gave no answer within {seconds:g} s; allow more or look at its log"
+        )
 
 
 class Refused(ClientError):

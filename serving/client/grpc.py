@@ -46,7 +46,11 @@ _DTYPES = {
     22: (np.uint32, "uint32_val"), 23: (np.uint64, "uint64_val"),
 }  # fmt: skip
 _ENUMS = {np.dtype(dtype): enum for enum, (dtype, _) in _DTYPES.items()}
-_NO_LIMIT = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1), ("grpc.enable_http_proxy", 0)]
+_NO_LIMIT = [
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.enable_http_proxy", 0),
+]
 
 
 class GrpcClient:
@@ -110,7 +114,11 @@ class GrpcClient:
         answer.metadata["signature_def"].Unpack(signatures)
         spec = answer.model_spec
         return {
-            "model_spec": {"name": spec.name, "signature_name": spec.signature_name, "version": str(spec.version.value)},
+            "model_spec": {
+                "name": spec.name,
+                "signature_name": spec.signature_name,
+                "version": str(spec.version.value),
+            },
             "signatures": json_format.MessageToDict(
                 signatures,
                 preserving_proto_field_name=True,
@@ -157,7 +165,9 @@ def _encode(array: NDArray, tensor: Any, name: str) -> None:
         array = array.astype(object)
     enum = _ENUMS.get(array.dtype)
     if enum is None:
-        raise ClientError("INVALID_ARGUMENT", f"input {name} is {array.dtype}, which has no TensorProto form; cast it first")
+        raise ClientError(
+            "INVALID_ARGUMENT", f"input {name} is {array.dtype}, which has no TensorProto form; cast it first"
+        )
     tensor.dtype = enum
     tensor.tensor_shape.SetInParent()
     for size in array.shape:

@@ -38,7 +38,9 @@ class RestClient:
     def __init__(self, address: str, *, timeout: float = 30.0) -> None:
         self._address = address
         self._timeout = timeout
-        self._http = httpx.Client(base_url=f"http://{address}", trust_env=False, verify=False)  # no TLS, so no certificates to load
+        self._http = httpx.Client(
+            base_url=f"http://{address}", trust_env=False, verify=False
+        )  # no TLS, so no certificates to load
         self._dtypes: dict[tuple[str, str], dict[str, Any]] = {}
 
     def predict(
@@ -98,7 +100,7 @@ class RestClient:
             found = answer["metadata"]["signature_def"]["signature_def"].get(signature)
             if found is None:
                 raise Refused("INVALID_ARGUMENT", f'Serving signature name: "{signature}" not found in signature def')
-            self._dtypes[key] = {name: _DTYPES.get(info["dtype"], None) for name, info in found["outputs"].items()}
+            self._dtypes[key] = {name: _DTYPES.get(info["dtype"]) for name, info in found["outputs"].items()}
         return self._dtypes[key]
 
     def _ask(self, method: str, path: str, body: str | None, timeout: float | None) -> Any:
@@ -145,7 +147,10 @@ def _mapped(value: Any) -> Any:
 def _array(value: Any, dtype: Any) -> NDArray:
     if dtype is object:
         strings = np.array(value, object)
-        flat = [base64.b64decode(v["b64"]) if isinstance(v, dict) else v.encode("utf-8", "surrogateescape") for v in strings.ravel()]
+        flat = [
+            base64.b64decode(v["b64"]) if isinstance(v, dict) else v.encode("utf-8", "surrogateescape")
+            for v in strings.ravel()
+        ]
         answer = np.empty(len(flat), object)
         answer[:] = flat
         return answer.reshape(strings.shape)

@@ -10,10 +10,10 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import sys
 import threading
 import time
+from typing import TYPE_CHECKING
 
 import uvicorn
 import uvloop
@@ -26,6 +26,9 @@ from model_server.listening import addresses, bind
 from model_server.manager import Manager
 from model_server.model_config import read_models
 from model_server.rest import RestApplication
+
+if TYPE_CHECKING:
+    import socket
 
 OPTIONS_VARIABLE = "MODEL_SERVER_OPTIONS"  # the flags' values as JSON, set by model_server.launch
 

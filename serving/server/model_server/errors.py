@@ -1,8 +1,8 @@
 """Errors as TF Serving reports them: a code of google.rpc.Code, and the server's message.
 
-    ServingError             a request that is answered with an error
-    └── ServableError        a version that cannot be loaded
-    StartError               the server cannot start; one sentence on stderr, exit code 1
+ServingError             a request that is answered with an error
+└── ServableError        a version that cannot be loaded
+StartError               the server cannot start; one sentence on stderr, exit code 1
 """
 
 from __future__ import annotations

@@ -23,7 +23,9 @@ FLAGS = (
     Flag("port", 8500, "TCP port for gRPC"),
     Flag("rest_api_port", 0, "TCP port for REST; 0: no REST"),
     Flag("rest_api_timeout_in_ms", 30000, "time limit of a REST request"),
-    Flag("model_config_file", "", "text protobuf with a model_config_list; replaces --model_name and --model_base_path"),
+    Flag(
+        "model_config_file", "", "text protobuf with a model_config_list; replaces --model_name and --model_base_path"
+    ),
     Flag("model_name", "default", "name of the one model that is served without a config file"),
     Flag("model_base_path", "", "absolute folder with that model's numeric version folders"),
     Flag("file_system_poll_wait_seconds", 1.0, "seconds between two looks for new versions; 0: look once, -1: never"),
@@ -47,14 +49,36 @@ OWN_FLAGS = (
 )
 # Flags of the real server that change nothing here yet: accepted, with a note.
 WITHOUT_EFFECT = frozenset(
-    """grpc_max_threads rest_api_num_threads model_config_file_poll_wait_seconds enable_batching
-    enable_per_model_batching_parameters batching_parameters_file rest_api_enable_cors_support ssl_config_file
-    grpc_channel_arguments thread_pool_factory_config_file monitoring_config_file mixed_precision
-    enable_signature_method_name_check num_load_threads num_unload_threads tensorflow_session_parallelism
-    num_request_iterations_for_warmup flush_filesystem_caches saved_model_tags per_process_gpu_memory_fraction
-    enable_profiler xla_cpu_compilation_enabled tensorflow_session_config_file experimental_cc_shared_libs
-    remove_unused_fields_from_bundle_metagraph skip_initialize_tpu use_alts_credentials
-    platform_config_file""".split()
+    [
+        "grpc_max_threads",
+        "rest_api_num_threads",
+        "model_config_file_poll_wait_seconds",
+        "enable_batching",
+        "enable_per_model_batching_parameters",
+        "batching_parameters_file",
+        "rest_api_enable_cors_support",
+        "ssl_config_file",
+        "grpc_channel_arguments",
+        "thread_pool_factory_config_file",
+        "monitoring_config_file",
+        "mixed_precision",
+        "enable_signature_method_name_check",
+        "num_load_threads",
+        "num_unload_threads",
+        "tensorflow_session_parallelism",
+        "num_request_iterations_for_warmup",
+        "flush_filesystem_caches",
+        "saved_model_tags",
+        "per_process_gpu_memory_fraction",
+        "enable_profiler",
+        "xla_cpu_compilation_enabled",
+        "tensorflow_session_config_file",
+        "experimental_cc_shared_libs",
+        "remove_unused_fields_from_bundle_metagraph",
+        "skip_initialize_tpu",
+        "use_alts_credentials",
+        "platform_config_file",
+    ]
 )
 
 

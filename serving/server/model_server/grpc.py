@@ -203,9 +203,7 @@ def _seconds(value: bytes) -> float | None:
 
 
 def _percent_encoded(raw: bytes) -> bytes:
-    return b"".join(
-        bytes((byte,)) if 0x20 <= byte <= 0x7E and byte != 0x25 else b"%%%02X" % byte for byte in raw
-    )
+    return b"".join(bytes((byte,)) if 0x20 <= byte <= 0x7E and byte != 0x25 else b"%%%02X" % byte for byte in raw)
 
 
 async def drained(application: GrpcApplication) -> None:

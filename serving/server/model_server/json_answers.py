@@ -96,7 +96,10 @@ def _dumps(value: Any, *, finite: bool) -> bytes:
     if finite:
         try:
             return orjson.dumps(value, option=_OPTIONS)
-        except (TypeError, orjson.JSONEncodeError):  # a string that is not UTF-8 is written as it is, as TF Serving does
+        except (
+            TypeError,
+            orjson.JSONEncodeError,
+        ):  # a string that is not UTF-8 is written as it is, as TF Serving does
             pass
     return json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogateescape")
 

@@ -122,9 +122,7 @@ def _scalar(value: Any, kind: Kind) -> Any:
             return value
     elif isinstance(value, int) and _RANGES[wanted][0] <= value <= _RANGES[wanted][1]:
         return value
-    raise invalid(
-        f"JSON Value: {debug_string(value)} Type: {_json_type(value)} is not of expected type: {kind.name}"
-    )
+    raise invalid(f"JSON Value: {debug_string(value)} Type: {_json_type(value)} is not of expected type: {kind.name}")
 
 
 def _base64(value: dict[str, Any], kind: Kind) -> bytes:

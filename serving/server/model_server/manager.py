@@ -61,7 +61,9 @@ class Available:
 
 
 class Manager:
-    def __init__(self, models: list[ModelConfig], options: Options, *, log: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self, models: list[ModelConfig], options: Options, *, log: Callable[[str], None] | None = None
+    ) -> None:
         self._models = {model.name: model for model in models}
         self._options = options
         self._log = log or (lambda line: print(line, file=sys.stderr, flush=True))
@@ -231,5 +233,6 @@ class Manager:
             return  # an old version stays until one that is wanted is available
         self._available[name] = Available({v: s for v, s in old.versions.items() if v in kept}, old.labels)
         for version in sorted(unwanted):
-            self._status[name][version].state = State.END
+            status = self._status[name][version]
+            status.state, status.gone = State.END, True
             self._log(f"{name} version {version} is unloaded")

@@ -40,7 +40,9 @@ def read_models(options: Options) -> list[ModelConfig]:
     """Raises StartError: the file is missing or no model_config_list, a path is relative, a name is given twice."""
     if not options.model_config_file:
         if not options.model_base_path:
-            raise StartError("no model is named; give --model_base_path=/folder/of/the/model or --model_config_file=FILE")
+            raise StartError(
+                "no model is named; give --model_base_path=/folder/of/the/model or --model_config_file=FILE"
+            )
         return [_model(options.model_name, options.model_base_path, source="--model_base_path")]
     file = Path(options.model_config_file)
     config = ModelServerConfig()
@@ -63,7 +65,7 @@ def read_models(options: Options) -> list[ModelConfig]:
 def _from_proto(proto: Any, source: str) -> ModelConfig:
     if proto.model_platform not in ("", "tensorflow"):
         raise StartError(
-            f"{source}: model {proto.name!r} has model_platform {proto.model_platform!r}; the only one is \"tensorflow\""
+            f'{source}: model {proto.name!r} has model_platform {proto.model_platform!r}; the only one is "tensorflow"'
         )
     policy = proto.model_version_policy
     kind = policy.WhichOneof("policy_choice")
@@ -82,7 +84,7 @@ def _from_proto(proto: Any, source: str) -> ModelConfig:
 
 def _model(name: str, base_path: str, *, source: str, **policy: Any) -> ModelConfig:
     if not name:
-        raise StartError(f"{source}: a model has no name; add name: \"…\"")
+        raise StartError(f'{source}: a model has no name; add name: "…"')
     if not Path(base_path).is_absolute():
         raise StartError(
             f"{source}: model {name!r} has base_path {base_path!r}, which is not absolute; write the whole path"

@@ -64,7 +64,7 @@ class RestApplication:
         path = scope["raw_path"].decode("latin-1")
         if scope["query_string"]:
             path += "?" + scope["query_string"].decode("latin-1")
-        if not path[:4].lower() == "/v1/":
+        if path[:4].lower() != "/v1/":
             return 404, _HTML, b"<html><body>Not Found</body></html>\n"
         if method == "POST" and (match := _PREDICT.fullmatch(path)):
             if match["verb"] != "predict":
@@ -125,7 +125,11 @@ class RestApplication:
         servable = self._find(match)
         spec = {"name": servable.name, "signature_name": "", "version": str(servable.version)}
         metadata = {"signature_def": _as_json(signature_map(servable))}
-        return 200, [*_JSON, (b"x-model-server", servable.describe().encode())], _pretty({"model_spec": spec, "metadata": metadata})
+        return (
+            200,
+            [*_JSON, (b"x-model-server", servable.describe().encode())],
+            _pretty({"model_spec": spec, "metadata": metadata}),
+        )
 
     def _find(self, match: re.Match) -> Servable:
         label = _decoded(match["label"]) if match["label"] else None

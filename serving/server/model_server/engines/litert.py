@@ -87,7 +87,9 @@ class LiteRTEngine:
             runner = Runner(self._content)
         except (OSError, ValueError, RuntimeError) as error:
             raise ServableError(Code.INVALID_ARGUMENT, f"{file} is no model that LiteRT can run: {error}") from None
-        self.inputs = {name: (detail["dtype"], detail["shape_signature"].tolist()) for name, detail in runner.inputs.items()}
+        self.inputs = {
+            name: (detail["dtype"], detail["shape_signature"].tolist()) for name, detail in runner.inputs.items()
+        }
         self.outputs = {
             name: (detail["dtype"], detail["shape_signature"].tolist()) for name, detail in runner.outputs.items()
         }
@@ -170,7 +172,11 @@ class LiteRTEngine:
     @staticmethod
     def _row_by_row_fits(got: tuple[int, ...], want: list[int]) -> bool:
         """A file converted for a batch of one takes any number of rows, one by one."""
-        return len(got) == len(want) > 0 and want[0] == 1 and all(w in (-1, g) for w, g in zip(want[1:], got[1:], strict=True))
+        return (
+            len(got) == len(want) > 0
+            and want[0] == 1
+            and all(w in (-1, g) for w, g in zip(want[1:], got[1:], strict=True))
+        )
 
 
 def file_signature(engine: LiteRTEngine) -> Any:

@@ -1,0 +1,82 @@
+"""Model servers for the tests: one for all that only ask, and one a test for those that change what is served."""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+import pytest
+
+from models.artifacts import artifacts_root
+from serving.client.grpc import GrpcClient
+from serving.client.rest import RestClient
+from serving.local import LocalServer, local_server
+from serving.publish import publish_all
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+
+@pytest.fixture(scope="session")
+def repository_folder() -> Path:
+    """``artifacts/repository`` with every export published."""
+    publish_all()
+    return artifacts_root() / "repository"
+
+
+@pytest.fixture(scope="session")
+def server(repository_folder: Path) -> Iterator[LocalServer]:
+    """The light server with every published model; tests only ask it."""
+    with local_server(repository_folder / "models.config", engine="litert") as running:
+        yield running
+
+
+@pytest.fixture
+def rest(server: LocalServer) -> Iterator[RestClient]:
+    with RestClient(server.rest_address) as client:
+        yield client
+
+
+@pytest.fixture
+def grpc(server: LocalServer) -> Iterator[GrpcClient]:
+    with GrpcClient(server.grpc_address) as client:
+        yield client
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    """An empty base path of a model named ``mlp``."""
+    folder = tmp_path / "models" / "mlp"
+    folder.mkdir(parents=True)
+    return folder
+
+
+@pytest.fixture
+def add_version(base: Path, repository_folder: Path) -> Callable[..., Path]:
+    """``add_version(2, of=1)``: version 1 of the real mlp appears as version 2, by rename."""
+
+    def add(version: int, of: int | None = None) -> Path:
+        staged = base.parent / f"staged-{version}"
+        shutil.copytree(repository_folder / "mlp" / str(of or version), staged)
+        return staged.rename(base / str(version))
+
+    return add
+
+
+@pytest.fixture
+def serve(base: Path) -> Iterator[Callable[..., LocalServer]]:
+    """``serve(policy, "--flag=…")``: a server for ``base`` that looks for new versions ten times a second."""
+    with ExitStack() as stack:
+
+        def start(policy: str = "all {}", *flags: str, more: str = "") -> LocalServer:
+            config = base.parent / "models.config"
+            config.write_text(
+                f'model_config_list {{ config {{ name: "mlp" base_path: "{base}" model_platform: "tensorflow" '
+                f"model_version_policy {{ {policy} }} {more} }} }}"
+            )
+            options = ("--file_system_poll_wait_seconds=0.1", *flags)
+            return stack.enter_context(local_server(config, engine="litert", flags=options))
+
+        yield start
