@@ -55,10 +55,11 @@ class Bench:
         self._targets: dict[str, Target] = {}
         self._exit = contextlib.ExitStack()
 
-    def why_not(self, name: str, export: Export, signature: str) -> str | None:
-        """The reason to skip a cell, or None."""
-        target = find_target(name)
-        return target.unavailable() or target.unsupported(export, signature)
+    def unsupported(self, name: str, export: Export, signature: str) -> str | None:
+        return find_target(name).unsupported(export, signature)
+
+    def unavailable(self, name: str) -> str | None:
+        return find_target(name).unavailable()
 
     def first(self, name: str, export: Export, signature: str) -> float:
         """Open a session and ask once: milliseconds."""

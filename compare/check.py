@@ -76,7 +76,8 @@ def check(path: Path, *, name: str | None = None, inputs: Path | None = None, ta
         export = _bring(guard, path, name, root, inputs)
         reasons = _convert(export, {target.name for target in chosen})
         guard.stop()  # what comes now asks services of its own, on ports that a new process learns from its environment
-        with own_services(("serving", "edge"), root=root) as unwell:
+        words = {target.name.split("-")[0] for target in chosen}
+        with own_services(root, serving="serving" in words, edge="edge" in words) as unwell:
             reasons |= unwell
 
             def why_skip(row: Row) -> str | None:

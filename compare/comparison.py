@@ -89,7 +89,7 @@ class Comparison:
             newest = max(r.export.version for r in outcome.rows if r.export.model == model)
             self._tell(f"{model} v{version}: ")
             for row in cells:
-                self._judge(row)
+                self.judge(row)
                 self._tell(
                     f"{row.target} {row.verdict.verdict}, " if row.verdict.verdict != "pass" else f"{row.target} ✓, "
                 )
@@ -100,13 +100,18 @@ class Comparison:
             if version != newest:
                 outcome.shifts += self._shifts(alive, outcome.rows)
             for row in alive:
-                self._attempt(row, "close", row.export)
+                self.close(row)
         self._cold_starts(outcome.rows)
         return outcome
 
-    def _judge(self, row: Row) -> None:
+    def judge(self, row: Row) -> None:
+        """Open the row's cell, ask once, and give the verdict; the session stays open."""
         try:
-            if reason := self._why_skip(row) or self._call(row, "why_not", row.export, row.signature):
+            if reason := (
+                self._call(row, "unsupported", row.export, row.signature)
+                or self._why_skip(row)
+                or self._call(row, "unavailable")
+            ):
                 row.verdict = Verdict("skipped", reason)
                 return
             row.first_ms = self._call(row, "first", row.export, row.signature)
@@ -116,6 +121,9 @@ class Comparison:
         except TargetError as error:
             row.first_ms = None
             row.verdict = Verdict("fail", str(error), _remedy(error))
+
+    def close(self, row: Row) -> None:
+        self._attempt(row, "close", row.export)
 
     def _time(self, rows: Sequence[Row]) -> None:
         """Steady latency: warm up, then round-robin blocks, one request at a time."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -15,16 +14,19 @@ from typing import TYPE_CHECKING
 from deploy.health import trouble
 from deploy.services import Service, load_services
 from models.artifacts import REPOSITORY
+from models.errors import DeployError
+from serving.local import free_ports, local_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+START_LIMIT_S = 30
 PORTS = ("GRPC_PORT", "REST_PORT", "EDGE_PORT", "WEB_PORT")
 
 
 @contextlib.contextmanager
-def own_services(names: Sequence[str], *, root: Path, within_s: float = 30) -> Iterator[dict[str, str]]:
-    """Start the services ``names`` over the artefacts in ``root``; yields why a service is not well, by name.
+def own_services(root: Path, *, serving: bool = True, edge: bool = True) -> Iterator[dict[str, str]]:
+    """Start a model server and an edge service over the artefacts in ``root``; yields why one is not well, by its name.
 
     Meanwhile ARTIFACTS and the ports are set in this process's environment, so that targets and processes started here
     ask these services and not the deployed ones.
@@ -33,10 +35,19 @@ def own_services(names: Sequence[str], *, root: Path, within_s: float = 30) -> I
     os.environ.update({"ARTIFACTS": str(root), **{name: str(number) for name, number in _free_ports().items()}})
     try:
         with contextlib.ExitStack() as stack:
-            services = [service for service in load_services() if service.name in names]
-            started = [(service, stack.enter_context(_running(service))) for service in services]
-            deadline = time.monotonic() + within_s
-            yield {s.name: reason for s, (process, log) in started if (reason := _wait(s, process, log, deadline))}
+            unwell = {}
+            if edge:
+                process, log = stack.enter_context(_edge())
+                deadline = time.monotonic() + START_LIMIT_S
+            if serving:
+                try:
+                    server = stack.enter_context(local_server(root / "repository" / "models.config"))
+                    os.environ.update(server.environment())
+                except (DeployError, OSError) as error:
+                    unwell["serving"] = str(error)
+            if edge and (reason := _wait(process, log, deadline)):
+                unwell["edge"] = reason
+            yield unwell
     finally:
         os.environ.clear()
         os.environ.update(before)
@@ -66,7 +77,9 @@ def end_group(process: subprocess.Popen) -> None:
 
 
 @contextlib.contextmanager
-def _running(service: Service) -> Iterator[tuple[subprocess.Popen | None, Path]]:
+def _edge() -> Iterator[tuple[subprocess.Popen | None, Path]]:
+    """The edge service by the deployment's own command; None where it is not installed."""
+    service = _edge_service()
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log"
         if not (REPOSITORY / service.command[0]).is_file():
@@ -76,26 +89,24 @@ def _running(service: Service) -> Iterator[tuple[subprocess.Popen | None, Path]]
             yield process, log
 
 
-def _wait(service: Service, process: subprocess.Popen | None, log: Path, deadline: float) -> str:
-    """Until ``service`` is healthy: an empty text, or why it is not."""
+def _wait(process: subprocess.Popen | None, log: Path, deadline: float) -> str:
+    """Until the edge service is healthy: an empty text, or why it is not."""
+    service = _edge_service()
     if process is None:
         return f"{service.command[0]} is not installed; run `make deploy-all` once"
-    while True:
-        problem = trouble(service)
-        if not problem:
-            return ""
+    while problem := trouble(service):
         if process.poll() is not None:
             lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
-            return f"{service.name} did not start: {lines[-1] if lines else f'exit code {process.returncode}'}"
-        if time.monotonic() > deadline or "no version is loaded" in problem:
-            return f"{service.name} is not ready: {problem}"
-        time.sleep(0.1)
+            return f"the edge service did not start: {lines[-1] if lines else f'exit code {process.returncode}'}"
+        if time.monotonic() > deadline:
+            return f"the edge service is not ready: {problem}"
+        time.sleep(0.05)
+    return ""
+
+
+def _edge_service() -> Service:
+    return next(service for service in load_services() if service.name == "edge")
 
 
 def _free_ports() -> dict[str, int]:
-    """Different free ports: all are held open until all are chosen."""
-    with contextlib.ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in PORTS]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return {name: probe.getsockname()[1] for name, probe in zip(PORTS, probes, strict=True)}
+    return dict(zip(PORTS, free_ports(len(PORTS)), strict=True))

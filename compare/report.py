@@ -43,8 +43,8 @@ def render(summary: dict[str, Any], beside: dict[str, Any], *, note: str = "") -
         cell={(row["model"], row["target"]): row for row in newest},
         by_model={model: [row for row in newest if row["model"] == model] for model in models},
         failures=[row for row in summary["rows"] if row["verdict"] == "fail"],
-        skips=_grouped_reasons(summary["rows"], ("skipped", "info")),
-        remarks=_grouped_reasons(summary["rows"], ("pass",)),
+        skips=terminal.grouped_reasons(summary["rows"], ("skipped", "info")),
+        remarks=terminal.grouped_reasons(summary["rows"], ("pass",)),
         shifts=beside["versions"],
         nonfinite=terminal.grouped_nonfinite(beside["nonfinite"]),
         charts=charts,
@@ -59,12 +59,3 @@ def _newest(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The rows of each model's highest version, which the matrix and the charts show."""
     highest = {row["model"]: max(r["version"] for r in rows if r["model"] == row["model"]) for row in rows}
     return [row for row in rows if row["version"] == highest[row["model"]]]
-
-
-def _grouped_reasons(rows: list[dict[str, Any]], verdicts: tuple[str, ...]) -> list[tuple[str, str, list[str]]]:
-    """(target, reason, models): rows of one target with the same reason together."""
-    groups: dict[tuple[str, str], list[str]] = {}
-    for row in rows:
-        if row["verdict"] in verdicts and row["reason"]:
-            groups.setdefault((row["target"], row["reason"]), []).append(f"{row['model']} v{row['version']}")
-    return [(target, reason, models) for (target, reason), models in groups.items()]

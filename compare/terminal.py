@@ -106,12 +106,20 @@ def _reasons(screen: Console, rows: list[dict[str, Any]]) -> None:
             screen.print(f"[bold red]✗[/] {escape(row['model'])} v{row['version']} on {row['target']}: ", end="")
             screen.print(row["reason"], markup=False, soft_wrap=True)
             screen.print(f"  next: {row['next']}", markup=False, soft_wrap=True)
-    skipped: dict[tuple[str, str], list[str]] = {}
+    for targets, models, reason in grouped_reasons(rows, ("skipped", "info")):
+        screen.print(f"– {', '.join(models)} on {', '.join(targets)}: {reason}", markup=False, soft_wrap=True)
+
+
+def grouped_reasons(rows: list[dict[str, Any]], verdicts: tuple[str, ...]) -> list[tuple[list[str], list[str], str]]:
+    """(targets, models, reason): every pair of them has that reason."""
+    by_target: dict[tuple[str, str], list[str]] = {}
     for row in rows:
-        if row["verdict"] in ("skipped", "info"):
-            skipped.setdefault((row["target"], row["reason"]), []).append(f"{row['model']} v{row['version']}")
-    for (target, reason), models in skipped.items():
-        screen.print(f"– {', '.join(models)} on {target}: {reason}", markup=False, soft_wrap=True)
+        if row["verdict"] in verdicts and row["reason"]:
+            by_target.setdefault((row["target"], row["reason"]), []).append(f"{row['model']} v{row['version']}")
+    groups: dict[tuple[str, str], tuple[list[str], list[str], str]] = {}
+    for (target, reason), models in by_target.items():
+        groups.setdefault((reason, str(models)), ([], models, reason))[0].append(target)
+    return list(groups.values())
 
 
 def _versions(shifts: list[dict[str, Any]]) -> Table:

@@ -58,6 +58,9 @@ class TfjsTarget(Target):
         strings = [t.name for t in export.spec.inputs if t.dtype == "string"]
         if strings:
             return f"input {strings[0]!r} takes strings; a TF.js graph model takes numbers only"
+        fixed = [t.shape[0] for t in export.spec.inputs if t.shape and t.shape[0] not in (None, 1)]
+        if fixed:
+            return f"the model takes {fixed[0]} rows at a time, no other number; the page asks one row at a time"
         if description_json(export).is_file():
             return read_json(description_json(export))["error"]
         from web.convert import missing_converter
