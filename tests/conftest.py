@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import socket
 import subprocess
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from functools import cache
+from typing import TYPE_CHECKING
 
 import pytest
 
 from export.bundle import Export, find_exports
 from models.artifacts import REPOSITORY
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from export.running import Runner
 
 
 @pytest.fixture(scope="session")
@@ -24,6 +30,18 @@ def exports() -> dict[tuple[str, int], Export]:
     found = {(e.model, e.version): e for e in find_exports()}
     assert found, "no exports: run `make build` first"
     return found
+
+
+@pytest.fixture(scope="session")
+def runner() -> Callable[[Export, str], Runner]:
+    """``runner(export, signature)``: a signature of its SavedModel on TensorFlow, each loaded once."""
+    from export.running import Runner
+
+    @cache
+    def load(export: Export, signature: str) -> Runner:
+        return Runner(export.saved_model, signature)
+
+    return load
 
 
 def pick_free_port() -> int:

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from models.artifacts import artifacts_root, fingerprint, is_current, write_json, write_whole
+from models.artifacts import artifacts_root, is_current, write_json, write_whole
+from models.code import code_fingerprint
 from models.data.dataset import Dataset
 
 LANGUAGES = ("de", "en", "et", "eu", "fi", "fr", "ga", "hu", "is", "lt", "lv", "pl", "sq", "sw", "tr", "vi")
@@ -63,7 +64,7 @@ def _read(path: Path) -> tf.data.Dataset:
 
 def _records() -> Path:
     folder = artifacts_root() / "data" / "cldr"
-    made_from = fingerprint([Path(__file__)], extra=f"babel {version('babel')}")
+    made_from = code_fingerprint([Path(__file__)], extra=f"babel {version('babel')}")
     if not is_current(folder / "cldr.json", made_from):
         with write_whole(folder) as temporary:
             temporary.mkdir()
@@ -93,11 +94,13 @@ def _write(folder: Path) -> dict[str, int]:
 def _unshared_names() -> list[tuple[str, int]]:
     from babel import Locale
 
-    owners: dict[str, set[int]] = {}
+    # By what the model sees of them: two long names that begin alike are the same row.
+    owners: dict[bytes, dict[int, str]] = {}
     for number, language in enumerate(LANGUAGES):
         locale = Locale.parse(language)
         for table in (locale.territories, locale.languages, locale.currencies, locale.scripts):
-            for name in table.values():
-                owners.setdefault(str(name), set()).add(number)
+            for name in map(str, table.values()):
+                owners.setdefault(name.encode()[:LENGTH], {}).setdefault(number, name)
+    alone = [next(iter(names.items())) for names in owners.values() if len(names) == 1]
     # Short codes such as "XAF" say nothing about a language.
-    return sorted((name, min(who)) for name, who in owners.items() if len(who) == 1 and len(name) > 3)
+    return sorted((name, language) for language, name in alone if len(name) > 3)

@@ -1,0 +1,129 @@
+"""The export as a step: reproducible by content, whole or not at all, and never stale."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from export.build import is_exported, made_from, training_of
+from export.bundle import Export, find_exports
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MODEL = "mlp"
+
+
+@pytest.fixture
+def root(exports, tmp_path) -> Path:
+    """A folder of artefacts in which the model is trained and not exported."""
+    shutil.copytree(exports[MODEL, 2].keras_file.parent, tmp_path / "training" / MODEL)
+    return tmp_path
+
+
+def _start(root: Path, repository: Path) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-m", "export"],
+        cwd=repository,
+        env={**os.environ, "ARTIFACTS": str(root), "MODELS": MODEL},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+@pytest.mark.slow
+def test_interrupted_export_leaves_nothing_half_written(root, repository, exports):
+    process = _start(root, repository)
+    deadline = time.monotonic() + 120
+    while not list(root.glob("savedmodels/*/.tmp-*/*")):
+        assert process.poll() is None, process.stdout.read()
+        assert time.monotonic() < deadline, "the export never began to write"
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    assert list(root.glob("savedmodels/*/.tmp-*"))  # it really was killed midway
+    assert not find_exports(root)
+    assert not (root / "savedmodels" / MODEL / "1").exists()
+
+    again = _start(root, repository)
+    output, _ = again.communicate(timeout=300)
+    assert again.returncode == 0, output
+    assert [e.version for e in find_exports(root)] == [1, 2]
+    assert not list(root.rglob(".tmp-*"))
+    # The tensor hash says that it is the same model, however often it is exported.
+    assert [e.sha256 for e in find_exports(root)] == [exports[MODEL, v].sha256 for v in (1, 2)]
+
+
+def test_export_is_out_of_date_when_training_or_files_have_changed(root, exports):
+    for part in ("savedmodels", "evidence"):
+        shutil.copytree(exports[MODEL, 2].root / part / MODEL, root / part / MODEL)
+    export = Export(root, MODEL, 2)
+    training = training_of(export)
+    assert is_exported(export, made_from(export, training))
+    assert not is_exported(export, made_from(export, {**training, "made_from": "another training"}))
+    (export.saved_model / "saved_model.pb").unlink()
+    assert not is_exported(export, made_from(export, training))
+
+
+def test_tensor_hash_tells_weights_apart_and_nothing_else(tmp_path):
+    import keras
+
+    from export.inspection import tensor_hash
+
+    model = keras.Sequential([keras.Input((3,), name="x"), keras.layers.Dense(2), keras.layers.Dense(1)])
+    model.export(str(tmp_path / "a"), verbose=False)
+    keras.Sequential([keras.Input((1,))])  # moves the numbers in generated names on
+    model.export(str(tmp_path / "b"), verbose=False)
+    assert tensor_hash(tmp_path / "a") == tensor_hash(tmp_path / "b")
+    kernel = model.weights[0]
+    kernel.assign(np.nextafter(kernel.numpy(), np.float32(9)))
+    model.export(str(tmp_path / "c"), verbose=False)
+    assert tensor_hash(tmp_path / "c") != tensor_hash(tmp_path / "a")
+
+
+@pytest.mark.parametrize("model", ["cnn", "lstm", "mlp", "transformer"])
+def test_warmup_requests_replay(exports, runner, model):
+    import tensorflow as tf
+
+    from export.warmup import read_warmup
+
+    export = exports[model, 2]
+    requests = [log.predict_log.request for log in read_warmup(export.saved_model)]
+    batches = set()
+    for request in requests:
+        assert request.model_spec.name == model
+        inputs = {name: tf.make_ndarray(value) for name, value in request.inputs.items()}
+        answers = runner(export, request.model_spec.signature_name).run(inputs)
+        assert all(np.isfinite(values).all() for values in answers.values())
+        batches.add(len(next(iter(answers.values()))))
+    assert 1 in batches
+    assert max(batches) > 1
+
+
+@pytest.mark.slow
+def test_lite_needs_the_savedmodel_alone(exports, tmp_path, repository):
+    """Nothing after the export reads the Keras model: without it, conversion works all the same."""
+    for part in ("savedmodels", "evidence"):
+        shutil.copytree(exports[MODEL, 2].root / part / MODEL, tmp_path / part / MODEL)
+    assert not (tmp_path / "training").exists()
+    done = subprocess.run(
+        [sys.executable, "-m", "lite", "--variants", "float32", "int8"],
+        cwd=repository,
+        env={**os.environ, "ARTIFACTS": str(tmp_path), "MODELS": MODEL},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    for export in find_exports(tmp_path):
+        assert export.lite("float32").stat().st_size > 1000
+        assert export.lite("int8").stat().st_size > 1000
+    assert not (tmp_path / "training").exists()
