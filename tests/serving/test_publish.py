@@ -1,0 +1,90 @@
+"""Publishing: by rename, idempotent, only what belongs together, and nothing removed that still has an export."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from export.bundle import Export
+from models.artifacts import REPOSITORY, artifacts_root
+from models.errors import ArtifactError
+from serving.publish import DOCKER_ROOT, publish_all, published_models
+
+
+@pytest.fixture
+def root(tmp_path: Path, exports) -> Path:
+    """An artifacts folder of its own, with the mlp's two versions."""
+    for export in (exports["mlp", 1], exports["mlp", 2]):
+        for kind in ("savedmodels", "evidence", "lite"):
+            source = artifacts_root() / kind / "mlp"
+            shutil.copytree(source, tmp_path / kind / "mlp", dirs_exist_ok=True)
+        assert export.saved_model.is_dir()
+    return tmp_path
+
+
+def test_publish_makes_versions_whole_and_a_second_run_does_nothing(root):
+    done = publish_all(root)
+    assert len(done["changed"]) == 2
+    folder = Export(root, "mlp", 2).published
+    for name in ("saved_model.pb", "variables", "assets.extra/tf_serving_warmup_requests", "model.tflite"):
+        assert (folder / name).exists(), name
+    described = json.loads((folder / "published.json").read_text())
+    assert described["source_sha256"] == Export(root, "mlp", 2).sha256
+    assert described["engine"] == "litert"
+    config = (root / "repository" / "models.config").stat()
+    again = publish_all(root)
+    assert again["changed"] == []
+    assert again["removed"] == []
+    assert (root / "repository" / "models.config").stat() == config
+
+
+def test_publish_leaves_out_a_tflite_of_another_saved_model(root):
+    description = Export(root, "mlp", 2).lite("server").with_suffix(".json")
+    data = json.loads(description.read_text())
+    description.write_text(json.dumps({**data, "source_sha256": "of something else"}))
+    publish_all(root)
+    assert not (Export(root, "mlp", 2).published / "model.tflite").exists()
+    assert (Export(root, "mlp", 1).published / "model.tflite").exists()
+    description.write_text(json.dumps(data))
+    assert [export.version for export in publish_all(root)["changed"]] == [2]
+    assert (Export(root, "mlp", 2).published / "model.tflite").exists()
+
+
+def test_publish_removes_a_version_only_when_its_export_is_gone(root):
+    publish_all(root)
+    shutil.rmtree(root / "lite" / "mlp" / "1")  # what it was made from may go …
+    assert publish_all(root)["removed"] == []
+    for suffix in (".json", ".npz"):
+        (root / "evidence" / "mlp" / f"1{suffix}").unlink()  # … the export may not
+    assert publish_all(root)["removed"] == ["mlp version 1"]
+    assert published_models(root) == {"mlp": [2]}
+    assert 'key: "stable" value: 2' in (root / "repository" / "models.config").read_text()
+
+
+def test_publish_sweeps_what_a_killed_run_has_left(root):
+    publish_all(root)
+    leftover = root / "repository" / "mlp" / ".tmp-999999999-2"
+    leftover.mkdir()
+    publish_all(root)
+    assert not leftover.exists()
+
+
+def test_publish_of_a_damaged_export_names_the_folder(root):
+    (Export(root, "mlp", 2).saved_model / "saved_model.pb").unlink()
+    with pytest.raises(ArtifactError, match=r"mlp/2 has no saved_model.pb; run `make deploy-all`"):
+        publish_all(root)
+    assert not Export(root, "mlp", 2).published.exists()
+
+
+def test_config_for_the_container_has_the_paths_that_compose_mounts(root):
+    publish_all(root)
+    config = (root / "repository" / "models.docker.config").read_text()
+    assert f'base_path: "{DOCKER_ROOT}/mlp"' in config
+    assert "version_labels" not in config  # tensorflow_model_server refuses labels at start
+    service = yaml.safe_load((REPOSITORY / "docker-compose.yml").read_text())["services"]["serving"]
+    assert f"--model_config_file={DOCKER_ROOT}/models.docker.config" in service["command"]
+    assert any(volume.split(":")[1] == str(DOCKER_ROOT) or f":{DOCKER_ROOT}:" in volume for volume in service["volumes"])
