@@ -51,20 +51,26 @@ def write_whole(path: Path) -> Iterator[Path]:
         else:
             os.replace(temporary, path)
     except OSError as error:
+        setting = "REPORTS" if path.is_relative_to(reports_root()) else "ARTIFACTS"
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise ArtifactError(
-                f"cannot write {path}: {error.strerror}; make the folder writable or set ARTIFACTS=/another/folder"
+                f"cannot write {path}: {error.strerror}; make the folder writable or set {setting}=/another/folder"
             ) from error
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise ArtifactError(
-                f"no space left for {path}; free some, or set ARTIFACTS to a folder on another disk, and run again"
+                f"no space left for {path}; free some, or set {setting} to a folder on another disk, and run again"
+            ) from error
+        if error.errno in (errno.ENOTDIR, errno.EEXIST):
+            raise ArtifactError(
+                f"cannot write {path}: a file is in the way of a folder; remove it or set {setting}=/another/folder"
             ) from error
         raise
     finally:
         if temporary.is_dir():
             shutil.rmtree(temporary, ignore_errors=True)
         else:
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                temporary.unlink()
 
 
 def write_json(path: Path, data: Any) -> None:
