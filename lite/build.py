@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from export.bundle import Export, find_exports
 from lite.inspect import inspect_tflite
-from lite.variants import VARIANTS, Variant
+from lite.variants import SERVING, VARIANTS, Variant
 from models.artifacts import REPOSITORY, fingerprint, is_current, read_json, sha256_file, sweep, write_json, write_whole
 from models.errors import ArtifactError, ModelError
 
@@ -89,7 +89,10 @@ def _jobs(export: Export, names: Iterable[str] | None) -> list[Job]:
         raise ArtifactError(
             f"{saved_model_pb} is missing though {export.evidence_json} describes it; run `make deploy-all`"
         )
-    signatures = export.description.get("signatures") or ["serving_default"]
+    signatures = export.description.get("signatures") or [SERVING]
+    brought = export.description.get(
+        "brought"
+    )  # a user's model is asked through one signature, whatever its others are
     content = [sha256_file(path) for path in (saved_model_pb, *sorted((export.saved_model / "variables").glob("*")))]
     jobs = []
     for name in chosen:
@@ -97,7 +100,8 @@ def _jobs(export: Export, names: Iterable[str] | None) -> list[Job]:
         # The evidence counts for int8 only, which is calibrated with it.
         evidence = export.description.get("evidence", {}).get("sha256") if variant.quantization == "int8" else None
         made_from = fingerprint(_CODE, extra=json.dumps([export.sha256, content, evidence, name, _versions()]))
-        jobs.append(Job(export, variant, variant.signature_in(signatures), made_from))
+        signature = brought["signature"] if brought else variant.signature_in(signatures)
+        jobs.append(Job(export, variant, signature, made_from))
     return jobs
 
 
@@ -181,6 +185,8 @@ def _convert(job: Job, worker: _Worker) -> Result:
     except ConversionFailed as failed:
         job.path.unlink(missing_ok=True)
         description["error"] = str(failed)
+        if failed.may_pass:
+            description["made_from"] = None
     write_json(job.path.with_suffix(".json"), description)
     seconds = time.monotonic() - started
     outcome = f"failed: {description['error']}" if description["error"] else f"{description['bytes'] / 1000:.0f} kB"
@@ -206,7 +212,11 @@ def _recurrent(has_recurrent: bool, ops: dict[str, int]) -> str | None:
 
 
 class ConversionFailed(Exception):
-    """The converter's own reason in plain words; goes into the json."""
+    """The converter's own reason in plain words; goes into the json. ``may_pass``: the next build tries again."""
+
+    def __init__(self, reason: str, *, may_pass: bool = False) -> None:
+        super().__init__(reason)
+        self.may_pass = may_pass
 
 
 class _Worker:
@@ -250,8 +260,10 @@ class _Worker:
         if not line:
             code = self._stop()
             if late:
-                raise ConversionFailed(f"the TFLite converter was stopped after {LIMIT_S} s")
-            raise ConversionFailed(f"the TFLite converter crashed ({_ended_by(code)})")
+                raise ConversionFailed(f"the TFLite converter was stopped after {LIMIT_S} s", may_pass=True)
+            # SIGKILL comes from outside: often the kernel, when memory is short.
+            reason = f"the TFLite converter crashed ({_ended_by(code)})"
+            raise ConversionFailed(reason, may_pass=code == -signal.SIGKILL)
         answer = json.loads(line)
         if answer["errno"]:
             raise OSError(answer["errno"], os.strerror(answer["errno"]))

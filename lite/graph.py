@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from models.errors import ModelError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -22,11 +24,18 @@ def copy_with(change: Callable[[Any], bool], saved_model: Path, copy: Path) -> P
     """Write to ``copy`` the SavedModel with every function (a FunctionDef) changed; variables and assets are linked.
 
     Returns ``copy``, or ``saved_model`` itself when ``change`` returned False for all: then nothing is written.
+    Raises ModelError when saved_model.pb is damaged.
     """
+    from google.protobuf.message import DecodeError
     from tensorflow.core.protobuf import saved_model_pb2
 
     message = saved_model_pb2.SavedModel()
-    message.ParseFromString((saved_model / "saved_model.pb").read_bytes())
+    try:
+        message.ParseFromString((saved_model / "saved_model.pb").read_bytes())
+    except DecodeError as error:
+        raise ModelError(
+            f"{saved_model / 'saved_model.pb'} is damaged; delete its folder and export it again"
+        ) from error
     functions = [function for graph in message.meta_graphs for function in graph.graph_def.library.function]
     changed = [change(function) for function in functions]
     if not any(changed):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-FALLBACK_SIGNATURE = "serving_default"  # of a user's SavedModel, which has neither ``static`` nor ``core``
+SERVING = "serving_default"  # what every SavedModel has; stands in where ``static`` and ``core`` are missing
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Variant:
     recurrent: Literal["unrolled", "fused"] = "unrolled"  # fused: one stateful UNIDIRECTIONAL_SEQUENCE_LSTM
 
     def signature_in(self, signatures: Collection[str]) -> str:
-        return self.signature if self.signature in signatures else FALLBACK_SIGNATURE
+        return self.signature if self.signature in signatures else SERVING
 
 
 VARIANTS = {

@@ -72,8 +72,9 @@ class Lite(Target):
 
 def unsupported_file(export: Export, variant: str, signature: str) -> str | None:
     """Why there is no such .tflite file: the converter's own reason. A file that was not made yet is no such reason."""
-    if signature != "serving_default":
-        return f"a .tflite file answers serving_default, not {signature!r}"
+    answered = export.description.get("brought", {}).get("signature", "serving_default")
+    if signature != answered:
+        return f"a .tflite file answers {answered}, not {signature!r}"
     description = export.lite(variant).with_suffix(".json")
     return read_json(description)["error"] if description.is_file() else None
 

@@ -1,0 +1,160 @@
+"""`python -m lite`: what it needs, what it leaves, and what an interruption does to it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+import psutil
+import pytest
+
+from edge.runtime import LiteModel
+from export.bundle import Export
+from models.artifacts import REPOSITORY
+from tests.lite.building import description, run_lite
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+VARIANTS = {"float32", "float16", "dynamic", "int8", "server"}
+
+
+def start_lite(root: Path, *arguments: str) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-m", "lite", *arguments],
+        cwd=REPOSITORY,
+        env={**os.environ, "ARTIFACTS": str(root), "MODELS": ""},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def wait_for(condition, *, seconds: float = 120):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if result := condition():
+            return result
+        time.sleep(0.02)
+    raise AssertionError("not within the time")
+
+
+@pytest.mark.slow
+def test_build_from_the_savedmodel_alone_then_only_what_is_out_of_date(mlp_root: Path):
+    assert not (mlp_root / "training").exists()
+    export = Export(mlp_root, "mlp", 2)
+    done = run_lite(mlp_root)
+    assert done.returncode == 0, done.stderr
+    assert {path.stem for path in (mlp_root / "lite").rglob("*.tflite")} == VARIANTS
+    assert done.stdout.splitlines()[-1].endswith(f"result in {mlp_root / 'lite'}")
+
+    again = subprocess.run(
+        [sys.executable, "-c", "import sys; from lite.build import build; print(build(), 'tensorflow' in sys.modules)"],
+        cwd=REPOSITORY,
+        env={**os.environ, "ARTIFACTS": str(mlp_root)},
+        capture_output=True,
+        text=True,
+    )
+    assert again.stdout.strip() == f"([], {len(VARIANTS)}) False"
+
+    export.lite("float16").write_bytes(export.lite("float16").read_bytes()[:-1])
+    export.lite("server").unlink()
+    described = json.loads(export.evidence_json.read_text())
+    described["evidence"]["sha256"] = "other samples"
+    export.evidence_json.write_text(json.dumps(described))
+    done = run_lite(mlp_root)
+    assert "3 files converted, 0 cannot be, 2 up to date" in done.stdout  # the damaged, the missing, the calibrated
+    assert LiteModel(export.lite("float16")).predict(export.evidence.cases()[0].inputs)
+
+
+@pytest.mark.slow
+def test_build_killed_leaves_nothing_half_written_and_the_next_one_recovers(mlp_root: Path):
+    folder = mlp_root / "lite" / "mlp" / "2"
+    variants = ("float32", "int8")
+    process = start_lite(mlp_root, "--variants", *variants)
+    try:
+        wait_for(lambda: list(folder.glob(".tmp-*")) or list(folder.glob("*.json")))
+        workers = psutil.Process(process.pid).children(recursive=True)
+    finally:
+        process.kill()
+        process.wait()
+    for described in folder.glob("*.json"):
+        assert LiteModel(described.with_suffix(".tflite")).sha256
+    wait_for(lambda: not any(worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE for worker in workers))
+    done = run_lite(mlp_root, "--variants", *variants)
+    assert done.returncode == 0, done.stderr
+    assert not list(folder.glob(".tmp-*"))
+    assert {LiteModel(path).variant for path in folder.glob("*.tflite")} == set(variants)
+
+
+@pytest.mark.slow
+def test_build_with_a_crashing_converter_names_the_crash_and_goes_on(mlp_root: Path):
+    process = start_lite(mlp_root, "--variants", "float32", "float16")
+    worker = wait_for(lambda: psutil.Process(process.pid).children())[0]
+    worker.send_signal(signal.SIGSEGV)
+    assert process.wait(120) == 0
+    export = Export(mlp_root, "mlp", 2)
+    assert description(export, "float32")["error"] == "the TFLite converter crashed (SIGSEGV)"
+    assert not export.lite("float32").exists()
+    assert LiteModel(export.lite("float16")).variant == "float16"
+
+
+@pytest.mark.slow
+def test_build_of_a_damaged_savedmodel_says_so_in_each_json(mlp_root: Path):
+    path = mlp_root / "savedmodels" / "mlp" / "2" / "saved_model.pb"
+    path.write_bytes(path.read_bytes()[:1000])
+    done = run_lite(mlp_root, "--variants", "float32")
+    assert done.returncode == 0, done.stderr
+    error = description(Export(mlp_root, "mlp", 2), "float32")["error"]
+    assert error == f"{path} is damaged; delete its folder and export it again"
+    path.unlink()
+    done = run_lite(mlp_root)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {path} is missing")
+
+
+def test_build_with_a_wrong_setting_is_one_sentence(mlp_root: Path, tmp_path_factory: pytest.TempPathFactory):
+    done = run_lite(mlp_root, "--variants", "int4")
+    assert done.returncode == 2
+    assert done.stderr == (
+        "error: there is no variant named 'int4'; choose among float32, float16, dynamic, int8, server\n"
+    )
+    done = run_lite(tmp_path_factory.mktemp("empty"))
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: there is nothing to convert")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", sorted(VARIANTS))
+@pytest.mark.parametrize("model", ["two", "fixed"])
+def test_user_model_with_several_or_fixed_inputs_is_converted(user_root: Path, model: str, variant: str):
+    export = Export(user_root, model, 1)
+    (case,) = export.evidence.cases()
+    answers = LiteModel(export.lite(variant)).predict(case.inputs)
+    assert set(answers) == set(case.outputs)
+    bound = {"float32": 1e-6, "server": 1e-6, "float16": 1e-2, "dynamic": 0.05, "int8": 0.1}[variant]
+    for name, reference in case.outputs.items():
+        assert answers[name].dtype == reference.dtype
+        np.testing.assert_allclose(answers[name], reference, atol=bound)
+
+
+@pytest.mark.slow
+def test_user_model_with_negation_and_mask_is_full_integer(user_root: Path):
+    described = description(Export(user_root, "two", 1), "int8")
+    assert described["float_islands"] == {}
+    assert "NEG" in description(Export(user_root, "two", 1), "float32")["ops"]
+
+
+@pytest.mark.slow
+def test_user_model_with_strings_fails_with_a_plain_reason(user_root: Path):
+    export = Export(user_root, "text", 1)
+    for variant in VARIANTS:
+        assert description(export, variant)["error"] == (
+            "TFLite has no built-in operator for UnicodeDecode; a server with TensorFlow can run this model"
+        )
+        assert not export.lite(variant).exists()
