@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def export_keras(path: Path, export: Export) -> None:
     """Write ``<root>/savedmodels/<name>/1`` from a Keras file, and keep a copy of the file. Raises ModelError."""
     model = load(path)
-    inputs = _inputs(model, path)
+    inputs = inputs_of(model, path)
     archive = keras.export.ExportArchive()
     archive.track(model)
     try:
@@ -50,7 +50,7 @@ def run_keras(export: Export, rows: dict[str, NDArray], outputs: list[str]) -> d
     model = load(export.keras_file)
     values = [
         tf.constant(rows[name].tolist() if rows[name].dtype == object else rows[name])
-        for name, *_ in _inputs(model, export.keras_file)
+        for name, *_ in inputs_of(model, export.keras_file)
     ]
     answers = named_outputs(call(model, values))
     return {name: np.asarray(answers[name]) for name in outputs}
@@ -71,7 +71,7 @@ def named_outputs(answers) -> dict:
     return {f"output_{i}": value for i, value in enumerate(keras.tree.flatten(answers))}
 
 
-def _inputs(model: keras.Model, path: Path) -> list[tuple[str, tuple[int | None, ...], str]]:
+def inputs_of(model: keras.Model, path: Path) -> list[tuple[str, tuple[int | None, ...], str]]:
     """Name, shape without batch, and dtype of each input, in the order in which Keras flattens them."""
     if not getattr(model, "inputs", None):
         raise ModelError(

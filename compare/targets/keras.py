@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import os
-import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +10,7 @@ import psutil
 
 from compare.target import Session, Target
 from models.artifacts import sha256_file
-from models.errors import ArtifactError, TargetError
+from models.errors import TargetError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,33 +24,26 @@ class KerasSession(Session):
     def __init__(self, export: Export) -> None:
         import tensorflow as tf
 
-        if not export.keras_file.is_file():
-            raise ArtifactError(f"{export.keras_file} is missing; run `make deploy-all` to train it")
-        if importlib.util.find_spec(f"models.{export.model}"):
-            importlib.import_module(f"models.{export.model}")  # registers the model's own layers and losses
-        try:
-            model = tf.keras.models.load_model(export.keras_file, compile=False)
-        except Exception as error:  # Keras raises many kinds for a file that it cannot read
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise TargetError(f"Keras cannot load {export.keras_file.name}: {reason}") from error
-        self._export = export
-        self._outputs = sorted((t.name for t in export.spec.outputs), key=_natural)
+        from export.brought_keras import call, inputs_of, named_outputs
+        from models.keras_file import load
+
+        model = load(export.keras_file)
+        names = [name for name, *_ in inputs_of(model, export.keras_file)]
         signature = {t.name: tf.TensorSpec(t.shape, t.dtype, name=t.name) for t in export.spec.inputs}
-        single = next(iter(signature)) if len(signature) == 1 else None
 
-        def answer(inputs: dict[str, Any]) -> Any:
-            return model(inputs[single] if single else inputs, training=False)
+        def answer(inputs: dict[str, Any]) -> dict[str, Any]:
+            return named_outputs(call(model, [inputs[name] for name in names]))
 
-        self._answer = tf.function(answer, input_signature=[signature])
+        self._answer = tf.function(answer, input_signature=[signature], autograph=False)
+        self._export = export
 
     def predict(self, inputs: Tensors) -> Tensors:
+        import tensorflow as tf
+
         try:
-            answer = self._answer(_tensors(inputs))
-        except Exception as error:
+            answer = self._answer({name: tf.constant(value) for name, value in inputs.items()})
+        except Exception as error:  # TensorFlow raises many kinds for a request that does not fit
             raise TargetError(f"Keras refused the request: {str(error).strip().splitlines()[0]}") from error
-        if not isinstance(answer, dict):
-            values = answer if isinstance(answer, (list, tuple)) else [answer]
-            answer = dict(zip(self._outputs, values, strict=True))
         return {name: np.asarray(value) for name, value in answer.items()}
 
     def facts(self) -> dict[str, object]:
@@ -81,23 +71,10 @@ class Keras(Target):
         return None
 
     def prepare(self) -> None:
-        import tensorflow as tf
-
-        _ = tf.keras.models.load_model  # TensorFlow loads Keras when it is first named
+        import models.keras_file  # noqa: F401  # it imports Keras, and Keras TensorFlow
 
     def open(self, export: Export, signature: str = "serving_default") -> Session:
         return KerasSession(export)
-
-
-def _tensors(inputs: Tensors) -> dict[str, Any]:
-    import tensorflow as tf
-
-    return {name: tf.constant(value) for name, value in inputs.items()}
-
-
-def _natural(name: str) -> list[int | str]:
-    """output_2 before output_10."""
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
 
 TARGETS = [Keras()]
