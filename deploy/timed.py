@@ -49,11 +49,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m deploy.timed", description=__doc__.splitlines()[0])
     parser.add_argument("step", help="the step's name in the table")
     parser.add_argument("--table", action="store_true", help="print the times of all steps of this run at the end")
-    parser.add_argument("command", nargs=argparse.REMAINDER, help="-- COMMAND…")
-    arguments = parser.parse_args()
-    command = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
+    at = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    options, command = sys.argv[1:at], sys.argv[at + 1 :]
+    arguments = parser.parse_args(options)
     if not command:
-        parser.error("which command? python -m deploy.timed STEP -- COMMAND…")
+        parser.error("which command? python -m deploy.timed STEP [--table] -- COMMAND…")
     start = time.monotonic()
     status = subprocess.run(command).returncode
     seconds = time.monotonic() - start

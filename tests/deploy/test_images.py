@@ -1,0 +1,213 @@
+"""docker-compose.yml and the Dockerfiles, as far as they can be checked without an engine.
+
+What an image copies is put together here in a folder of its own and started with the room's environment, from its CMD:
+an image that lacks a file or a package fails this test. With `docker compose` at hand, it reads the file too.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+import tomllib
+import urllib.request
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+from deploy.compose import compose_command, compose_environment, engine_trouble
+from deploy.services import load_services
+from models.artifacts import REPOSITORY, artifacts_root
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from export.bundle import Export
+
+COMPOSE: dict[str, Any] = yaml.safe_load((REPOSITORY / "docker-compose.yml").read_text())
+PORTS = tomllib.loads((REPOSITORY / "deploy" / "ports.toml").read_text())
+ROOMS = ("edge", "web")
+# The part of the Compose specification that is used here; a misspelt key is none of it.
+KEYS = {
+    "image", "build", "command", "volumes", "ports", "depends_on", "read_only", "tmpfs", "healthcheck", "restart", "environment",
+}  # fmt: skip
+
+
+def instructions(room: str) -> list[tuple[str, str]]:
+    """(INSTRUCTION, arguments) of a room's Dockerfile."""
+    lines = (REPOSITORY / room / "Dockerfile").read_text().replace("\\\n", " ").splitlines()
+    return [(line.split()[0], line.split(maxsplit=1)[1]) for line in lines if line.strip() and not line.startswith("#")]
+
+
+def build_context(room: str) -> list[Path]:
+    """The files that the engine is sent: what git knows or would, and what .dockerignore lets through."""
+    folder = REPOSITORY / room
+    ignored = [line for line in (folder / ".dockerignore").read_text().splitlines() if line and line[0] not in "#!"]
+    kept = []
+    for path in sorted(folder.rglob("*")):
+        parts = path.relative_to(folder).parts
+        prefixes = ["/".join(parts[: i + 1]) for i in range(len(parts))]
+        patterns = [re.sub(r"^\*\*/", "", p) for p in ignored if p.startswith("**/")] + [
+            p for p in ignored if "**" not in p
+        ]
+        if not any(fnmatch.fnmatch(name, p) for p in patterns for name in (*prefixes, *parts)) and path.is_file():
+            kept.append(path)
+    return kept
+
+
+def test_compose_services_are_those_without_docker() -> None:
+    assert set(COMPOSE) == {"services"}
+    assert set(COMPOSE["services"]) == {service.name for service in load_services()}
+    for name, service in COMPOSE["services"].items():
+        assert set(service) <= KEYS, name
+        assert ("image" in service) != ("build" in service), name
+
+
+def test_compose_publishes_every_port_on_loopback_alone() -> None:
+    published = [p for service in COMPOSE["services"].values() for p in service["ports"]]
+    found = {}
+    for text in published:
+        match = re.fullmatch(r"127\.0\.0\.1:\$\{(\w+):-(\d+)\}:(\d+)", text)
+        assert match, text
+        found[match[1]] = int(match[2])
+        assert match[2] == match[3], "inside, a service listens on its default port"
+    assert found == PORTS
+
+
+def test_compose_mounts_read_only_and_checks_health() -> None:
+    for name, service in COMPOSE["services"].items():
+        assert service["read_only"] is True, name
+        assert all(volume.endswith(":ro") for volume in service["volumes"]), name
+        assert service["healthcheck"]["test"][0] == "CMD", name
+
+
+def test_compose_runs_the_real_tensorflow_serving() -> None:
+    serving = COMPOSE["services"]["serving"]
+    assert serving["image"] == "${TF_SERVING_IMAGE:-tensorflow/serving:2.20.0}"
+    config = serving["command"][0].removeprefix("--model_config_file=/repository/")
+    from serving.publish import DOCKER_ROOT
+
+    assert Path("/repository") == DOCKER_ROOT
+    assert any(volume.endswith(f"/repository:{DOCKER_ROOT}:ro") for volume in serving["volumes"])
+    assert config in (REPOSITORY / "serving" / "publish.py").read_text()
+
+
+@pytest.mark.skipif(compose_command() is None, reason="no docker compose here")
+def test_compose_file_is_read_by_docker_compose() -> None:
+    command = [*(compose_command() or []), "config", "--format", "json"]
+    done = subprocess.run(
+        command, cwd=REPOSITORY, env=compose_environment(load_services()), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert set(json.loads(done.stdout)["services"]) == set(COMPOSE["services"])
+
+
+@pytest.mark.skipif(not engine_trouble(), reason="a Docker engine answers here")
+def test_docker_without_an_engine_says_so_with_a_remedy() -> None:
+    for action in ("up", "down", "status"):
+        command = [sys.executable, "-m", "deploy", action]
+        done = subprocess.run(
+            command, cwd=REPOSITORY, env={**os.environ, "DEPLOY": "docker"}, capture_output=True, text=True
+        )
+        if action != "down":  # down ends the processes of a deployment without Docker all the same
+            assert done.returncode == 2
+        assert "skipped: no Docker engine" in done.stderr or "skipped: no docker compose" in done.stderr
+        assert "leave out DEPLOY=docker" in done.stderr
+        assert len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_image_installs_only_its_own_requirements(room: str) -> None:
+    installs = [part.strip() for name, text in instructions(room) if name == "RUN" for part in text.split("&&")]
+    assert "pip install --no-cache-dir --require-hashes --requirement requirements.txt" in installs
+    own = {
+        "python3 -m venv /opt/venv",
+        "pip install --no-cache-dir --require-hashes --requirement requirements.txt",
+        "pip install --no-cache-dir --no-deps --no-build-isolation .",
+    }
+    assert set(installs) <= own
+    names = [name for name, _ in instructions(room)]
+    assert "ADD" not in names
+    assert ("USER", "nobody") in instructions(room)
+    base = next(text for name, text in instructions(room) if name in ("ARG", "FROM"))
+    assert base.removeprefix("BASE_IMAGE=").startswith("python:3.")
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_image_copies_what_exists_and_nothing_that_was_made(room: str) -> None:
+    context = {str(path.relative_to(REPOSITORY / room)) for path in build_context(room)}
+    assert "requirements.txt" in context
+    assert not [name for name in context if re.search(r"node_modules|\.venv|__pycache__", name)]
+    for source, _ in copies(room):
+        assert copied(room, source), f"COPY {source} finds nothing in {room}/"
+
+
+def copies(room: str) -> list[tuple[str, str]]:
+    """(source, place) of each COPY."""
+    parts = [text.split() for name, text in instructions(room) if name == "COPY"]
+    return [(source, words[-1]) for words in parts for source in words[:-1]]
+
+
+def copied(room: str, source: str) -> dict[Path, Path]:
+    """What a COPY of ``source`` takes from the build context: the file, and its path below the place."""
+    folder, found = REPOSITORY / room, {}
+    for path in build_context(room):
+        name = path.relative_to(folder)
+        base = Path(source)
+        if fnmatch.fnmatch(str(name), str(base)) and len(name.parts) == len(base.parts):
+            found[path] = Path(name.name)
+        elif not base.parts or name.is_relative_to(base):
+            found[path] = name.relative_to(base)
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("room", ROOMS)
+def test_image_content_alone_answers(
+    room: str,
+    tmp_path: Path,
+    free_port: Callable[[], int],
+    spawn: Callable[..., subprocess.Popen],
+    exports: dict[tuple[str, int], Export],
+) -> None:
+    # As in the image: the working directory has the room's name, or the room is copied into one below it.
+    place = tmp_path / room
+    for source, target in copies(room):
+        for path, inside in copied(room, source).items():
+            to = place / target / inside
+            to.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, to)
+    command = json.loads(next(text for name, text in instructions(room) if name == "CMD"))
+    port = free_port()
+    command[command.index("--port") + 1] = str(port)
+    mounted = {"/models": artifacts_root() / "lite", "/artifacts": artifacts_root(), "/reports": tmp_path}
+    command = [str(mounted.get(part, part)) for part in command]
+    # The room's installed script would import from the repository, so the module is started from what was copied.
+    command = ["-m", room, *command[1:]] if command[0] == room else command[1:]
+    below = (place / room).exists()
+    log = tmp_path / "log"
+    with log.open("w") as output:
+        process = spawn(
+            REPOSITORY / room / ".venv" / "bin" / "python",
+            *command,
+            cwd=place if below else tmp_path,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=2) as response:
+                assert response.status == 200
+                return
+        except OSError:
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, "no answer within 60 s"
+            time.sleep(0.1)
