@@ -54,7 +54,7 @@ def _load(body: bytes) -> Any:
     if not body.strip():
         raise RequestError("JSON Parse error: The document is empty")
     try:
-        return json.loads(body)
+        return json.loads(body.decode("utf-8-sig"))  # a byte order mark is skipped, as by TF Serving
     except json.JSONDecodeError as error:
         raise RequestError(f"JSON Parse error: {error.msg} at offset: {error.pos}") from None
     except UnicodeDecodeError as error:

@@ -65,7 +65,7 @@ def write(name: str, module: tf.Module, inputs: dict[str, np.ndarray], batch: in
             store(arrays, f"serving_default/random/{side}/{key}", values)
     folder = root / "evidence" / name
     folder.mkdir(parents=True)
-    np.savez(folder / "1.npz", **arrays)
+    np.savez(folder / "1.npz", allow_pickle=False, **arrays)  # type: ignore[arg-type]
     spec = {
         "name": name,
         "task": "a user's model",
