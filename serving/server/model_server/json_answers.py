@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY
+# From here on TF Serving writes an exponent and orjson does not; NaN and infinities are not below it either.
+PLAIN_BELOW = 1e6
 _WRITTEN = {"float", "double", "int32", "int16", "int8", "uint8", "int64", "uint32", "uint64", "bool", "string"}
 
 
@@ -66,13 +69,26 @@ def _check(name: str, array: NDArray) -> None:
 def _written(name: str, array: NDArray) -> bytes:
     if array.dtype == object:
         return _dumps(_values(name, array, finite=True), finite=True)
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        return _dumps(array.tolist(), finite=False)
+    if array.dtype.kind == "f" and array.size and not np.abs(array).max() < PLAIN_BELOW:
+        return _floats(array).encode()
     if not array.shape:
         return orjson.dumps(array[()], option=_OPTIONS)
     if 0 in array.shape:
         return orjson.dumps(array.tolist())
     return orjson.dumps(np.ascontiguousarray(array), option=_OPTIONS)
+
+
+def _floats(array: NDArray) -> str:
+    """As TF Serving prints them: 6 (double: 15) digits where they read back as the same number, else 9 (17)."""
+    if array.ndim:
+        return "[" + ",".join(map(_floats, array)) + "]"
+    value, digits = float(array), 6 if array.dtype == np.float32 else 15
+    if not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    text = f"{value:.{digits}g}"
+    if array.dtype.type(text) != array:
+        text = f"{value:.{digits + (3 if digits == 6 else 2)}g}"
+    return text if set(text) & set(".e") else f"{text}.0"
 
 
 def _values(name: str, array: NDArray, *, finite: bool) -> Any:
@@ -96,12 +112,9 @@ def _dumps(value: Any, *, finite: bool) -> bytes:
     if finite:
         try:
             return orjson.dumps(value, option=_OPTIONS)
-        except (
-            TypeError,
-            orjson.JSONEncodeError,
-        ):  # a string that is not UTF-8 is written as it is, as TF Serving does
-            pass
-    return json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogateescape")
+        except TypeError:
+            pass  # a string that is not UTF-8 is written as it is, as TF Serving does
+    return json.dumps(value, ensure_ascii=False, default=lambda array: array.tolist()).encode("utf-8", "surrogateescape")
 
 
 def error(message: str) -> bytes:

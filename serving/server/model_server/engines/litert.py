@@ -96,7 +96,8 @@ class LiteRTEngine:
         self._names = runner.names
         self._signatures = {runner.signature, *also}
         self._first: Shapes = runner.shapes
-        self._row_by_row = False
+        # A file converted for one row would have to be trusted with shapes that its graph may hold as constants.
+        self._row_by_row = any(len(shape) > 0 and shape[0] == 1 for _, shape in self.inputs.values())
         self._lock = threading.Lock()
         self._idle: list[Runner] = [runner]
 
