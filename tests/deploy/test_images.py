@@ -47,19 +47,34 @@ def instructions(room: str) -> list[tuple[str, str]]:
 
 
 def build_context(room: str) -> list[Path]:
-    """The files that the engine is sent: what git knows or would, and what .dockerignore lets through."""
+    """The files that the engine is sent: what .dockerignore lets through; its last rule that fits decides."""
     folder = REPOSITORY / room
-    ignored = [line for line in (folder / ".dockerignore").read_text().splitlines() if line and line[0] not in "#!"]
-    kept = []
-    for path in sorted(folder.rglob("*")):
-        parts = path.relative_to(folder).parts
+    lines = [line.strip() for line in (folder / ".dockerignore").read_text().splitlines()]
+    rules = [line for line in lines if line and not line.startswith("#")]
+
+    def is_ignored(parts: tuple[str, ...]) -> bool:
         prefixes = ["/".join(parts[: i + 1]) for i in range(len(parts))]
-        patterns = [re.sub(r"^\*\*/", "", p) for p in ignored if p.startswith("**/")] + [
-            p for p in ignored if "**" not in p
+        ignored = False
+        for rule in rules:
+            pattern = rule.removeprefix("!").strip("/")
+            inner = pattern.removeprefix("**/")
+            names = parts if inner != pattern else [p for p in prefixes if p.count("/") == pattern.count("/")]
+            if any(fnmatch.fnmatchcase(name, inner) for name in names):
+                ignored = not rule.startswith("!")
+        return ignored
+
+    kept = []
+    for at, folders, names in os.walk(folder):
+        parts = Path(at).relative_to(folder).parts
+        # An ignored folder is entered only where a rule lets something of it through again.
+        wanted = ["/".join((*parts, f)) for f in folders]
+        folders[:] = [
+            f.split("/")[-1]
+            for f in wanted
+            if not is_ignored((*parts, f.split("/")[-1])) or any(r.startswith(f"!{f}") for r in rules)
         ]
-        if not any(fnmatch.fnmatch(name, p) for p in patterns for name in (*prefixes, *parts)) and path.is_file():
-            kept.append(path)
-    return kept
+        kept += [Path(at) / name for name in names if not is_ignored((*parts, name))]
+    return sorted(kept)
 
 
 def test_compose_services_are_those_without_docker() -> None:
@@ -177,8 +192,8 @@ def test_image_content_alone_answers(
     spawn: Callable[..., subprocess.Popen],
     exports: dict[tuple[str, int], Export],
 ) -> None:
-    # As in the image: the working directory has the room's name, or the room is copied into one below it.
-    place = tmp_path / room
+    workdir = next(text for name, text in instructions(room) if name == "WORKDIR")
+    place = tmp_path / workdir.strip("/")
     for source, target in copies(room):
         for path, inside in copied(room, source).items():
             to = place / target / inside
@@ -191,13 +206,12 @@ def test_image_content_alone_answers(
     command = [str(mounted.get(part, part)) for part in command]
     # The room's installed script would import from the repository, so the module is started from what was copied.
     command = ["-m", room, *command[1:]] if command[0] == room else command[1:]
-    below = (place / room).exists()
     log = tmp_path / "log"
     with log.open("w") as output:
         process = spawn(
             REPOSITORY / room / ".venv" / "bin" / "python",
             *command,
-            cwd=place if below else tmp_path,
+            cwd=place if (place / room).exists() else place.parent,
             stdout=output,
             stderr=subprocess.STDOUT,
         )
