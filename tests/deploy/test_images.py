@@ -125,11 +125,15 @@ def test_compose_file_is_read_by_docker_compose() -> None:
 
 
 @pytest.mark.skipif(not engine_trouble(), reason="a Docker engine answers here")
-def test_docker_without_an_engine_says_so_with_a_remedy() -> None:
+def test_docker_without_an_engine_says_so_with_a_remedy(tmp_path: Path) -> None:
     for action in ("up", "down", "status"):
         command = [sys.executable, "-m", "deploy", action]
         done = subprocess.run(
-            command, cwd=REPOSITORY, env={**os.environ, "DEPLOY": "docker"}, capture_output=True, text=True
+            command,
+            cwd=REPOSITORY,
+            env={**os.environ, "DEPLOY": "docker", "ARTIFACTS": str(tmp_path)},
+            capture_output=True,
+            text=True,
         )
         if action != "down":  # down ends the processes of a deployment without Docker all the same
             assert done.returncode == 2
