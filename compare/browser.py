@@ -24,6 +24,8 @@ from models.errors import TargetError
 from web.headers import CONTENT_TYPES, HEADERS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from playwright.sync_api import BrowserContext, Page, Playwright
 
 FLAGS = (
@@ -135,6 +137,18 @@ class Browser:
     def new_page(self) -> Page:
         assert self._context
         return self._context.new_page()
+
+    @contextlib.contextmanager
+    def context(self, *, width: int, height: int, scheme: str, scale: float) -> Iterator[BrowserContext]:
+        """A context of its own with that window, colour scheme and density."""
+        assert self._context and self._context.browser
+        context = self._context.browser.new_context(
+            viewport={"width": width, "height": height}, color_scheme=scheme, device_scale_factor=scale
+        )
+        try:
+            yield context
+        finally:
+            context.close()
 
     def close(self) -> None:
         from playwright.sync_api import Error

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from export.bundle import Export
     from export.evidence import Case
+    from models.spec import ModelSpec
 
 SAMPLES = 10
 
@@ -33,7 +34,8 @@ def samples(export: Export) -> dict[str, Any]:
     """
     cases = export.evidence.cases()
     case = next((c for c in cases if c.kind == "test"), cases[0] if cases else None)
-    rows = [] if case is None else [_row(case, int(i)) for i in choose(case)]
+    places = [] if case is None else open_on_a_right_one(choose(case), case, export.spec)
+    rows = [_row(case, int(i)) for i in places] if case else []
     return {
         "schema": 1,
         "model": export.model,
@@ -55,6 +57,18 @@ def choose(case: Case, count: int = SAMPLES) -> NDArray:
     deep = max(len(p) for p in places)
     in_turn = [int(p[i]) for i in range(deep) for p in places if i < len(p)]
     return np.array(in_turn[:count])
+
+
+def open_on_a_right_one(places: NDArray, case: Case, spec: ModelSpec) -> list[int]:
+    """The same rows, begun with the first that the reference decides as it is labelled; none is left out."""
+    decision = spec.decision
+    if decision is None or decision.kind == "value" or case.labels is None:
+        return [int(p) for p in places]
+    values = case.outputs[decision.output].reshape(case.rows, -1)
+    decided = values.argmax(1) if decision.kind == "argmax" else (values[:, 0] >= decision.threshold)
+    right = decided == case.labels.reshape(case.rows, -1)[:, 0]
+    first = next((i for i, p in enumerate(places) if right[p]), 0)
+    return [int(p) for p in np.roll(places, -first)]
 
 
 def _row(case: Case, index: int) -> dict[str, Any]:

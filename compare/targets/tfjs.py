@@ -49,7 +49,7 @@ class TfjsTarget(Target):
 
     def unavailable(self) -> str | None:
         if not (DIST / "bench.html").is_file():
-            return f"the page is not built ({DIST}); run `make deploy-all`, or `python -m web.page`"
+            return f"the page is not built ({DIST}); run `make page`"
         return missing_browser()
 
     def unsupported(self, export: Export, signature: str) -> str | None:

@@ -1,0 +1,63 @@
+// What the server lists: models, their graph models, samples, and which back ends answer.
+
+export interface TensorSpec {
+  name: string;
+  shape: (number | null)[];
+  dtype: string;
+  unit: string;
+  range: [number, number] | null;
+  affine: { ref: number[] | string; scale: number[] } | null;
+  columns?: string[];
+}
+
+export interface Decision {
+  kind: "threshold" | "argmax" | "value";
+  output: string;
+  labels: string[];
+  threshold: number;
+  unit: string;
+}
+
+export interface Spec {
+  name: string;
+  task: string;
+  inputs: TensorSpec[];
+  outputs: TensorSpec[];
+  decision: Decision | null;
+}
+
+export type Nested = number | string | boolean | null | Nested[];
+
+export interface Sample {
+  inputs: Record<string, Nested>;
+  outputs: Record<string, Nested>;
+  label: Nested;
+}
+
+export interface Entry {
+  model: string;
+  version: number;
+  graph: { url: string; bytes: number } | null;
+  /** Why there is no graph model, in plain words. */
+  error: string | null;
+  samples: string;
+}
+
+export interface Place {
+  up: boolean;
+  reason: string | null;
+  /** The files' variant, where a place says so: "int8". */
+  variant: string | null;
+}
+
+export type BackEnd = "serving" | "edge";
+
+async function getJson<T>(url: string): Promise<T> {
+  const answer = await fetch(url);
+  if (!answer.ok) throw new Error(`${url} answered ${answer.status}`);
+  return (await answer.json()) as T;
+}
+
+export const listModels = () => getJson<{ models: Entry[]; report: boolean }>("/api/models");
+export const readStatus = () => getJson<Record<BackEnd, Place>>("/api/status");
+export const readSamples = (entry: Entry) => getJson<{ spec: Spec; kind: string | null; samples: Sample[] }>(entry.samples);

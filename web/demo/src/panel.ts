@@ -1,0 +1,193 @@
+// One panel per model: a sample, and what each place answers to it.
+
+import { readSamples, type BackEnd, type Entry, type Place, type Sample, type Spec } from "./catalogue";
+import { compare, read, readLabel, type Agreement, type Outputs } from "./decision";
+import { drawSample, drawThumbnail, kindOf } from "./drawings";
+import { element } from "./elements";
+import { flatten } from "./nested";
+import { bytes, difference, milliseconds } from "./numbers";
+import { askBackEnd, askBrowser, type Answer } from "./places";
+import { Model, sentence } from "./runtime";
+
+const WORDS: Record<Agreement, [sign: string, words: string]> = {
+  same: ["=", "same numbers"],
+  close: ["≈", "same decision"],
+  other: ["≠", "differs"],
+};
+
+type PlaceName = "browser" | BackEnd;
+interface Row {
+  answer: HTMLElement;
+  score: HTMLElement;
+  first: HTMLElement;
+  then: HTMLElement;
+  verdict: HTMLTableCellElement;
+  element: HTMLTableRowElement;
+  asked: boolean;
+}
+
+export class Panel {
+  readonly element: HTMLElement;
+  private readonly drawing = element("div", { class: "drawing" });
+  private readonly answer = element("p", { class: "answer", "aria-live": "polite" }, "…");
+  private readonly truth = element("p", { class: "truth" });
+  private readonly choices = element("div", { class: "choices", role: "group", "aria-label": "real test samples" });
+  private readonly body = element("tbody");
+  private readonly rows = new Map<PlaceName, Row>();
+  private spec!: Spec;
+  private samples: Sample[] = [];
+  private chosen = 0;
+  private model?: Model;
+  private turn = 0;
+
+  constructor(
+    readonly entry: Entry,
+    private readonly ask: (panel: Panel) => void,
+  ) {
+    const heading = element("h2", {}, entry.model, element("small", {}, ` version ${entry.version}`));
+    const columns = ["", "answer", "score", "first", "then", "against Keras"];
+    const head = element("tr", {}, ...columns.map((name) => element("th", { scope: "col" }, name)));
+    this.element = element(
+      "section",
+      { class: "panel", "data-model": entry.model, "aria-busy": "true" },
+      heading,
+      element("p", { class: "task" }),
+      element("div", { class: "sample" }, this.drawing, element("div", { class: "reading" }, this.answer, this.truth)),
+      this.choices,
+      element("table", { class: "answers" }, element("thead", {}, head), this.body),
+    );
+  }
+
+  async prepare(): Promise<void> {
+    const { spec, samples } = await readSamples(this.entry);
+    [this.spec, this.samples] = [spec, samples];
+    this.element.querySelector(".task")!.textContent = spec.task;
+    this.element.dataset.kind = kindOf(spec);
+    this.choices.append(
+      ...samples.map((sample, place) => {
+        const label = readLabel(sample.label, spec);
+        const button = element("button", { type: "button", title: label ? `labelled ${label}` : "" }, drawThumbnail(sample, spec, place));
+        button.addEventListener("click", () => this.choose(place));
+        return button;
+      }),
+    );
+    const size = this.entry.graph ? `TF.js float32, ${bytes(this.entry.graph.bytes)}` : "TF.js";
+    this.addRow("browser", "Browser", size);
+    this.addRow("serving", "Server", "REST");
+    this.addRow("edge", "Device", "REST");
+    this.show();
+  }
+
+  choose(place: number): void {
+    this.chosen = place;
+    this.show();
+    this.ask(this);
+  }
+
+  /** Ask the three places, one after the other, so that none slows another down. */
+  async run(status: Record<BackEnd, Place>): Promise<void> {
+    const turn = ++this.turn;
+    const sample = this.samples[this.chosen];
+    if (!sample) {
+      this.answer.textContent = "no samples";
+      return;
+    }
+    this.element.setAttribute("aria-busy", "true");
+    await this.report("browser", sample, turn, () => this.inBrowser(sample));
+    for (const place of ["serving", "edge"] as const) {
+      const { up, reason, variant } = status[place];
+      if (variant) this.rows.get(place)!.element.querySelector("small")!.textContent = ` REST, ${variant}`;
+      await this.report(place, sample, turn, () => {
+        if (!up) throw new Error(reason ?? "it does not answer");
+        return askBackEnd(place, this.entry, sample, this.spec);
+      });
+    }
+    if (turn === this.turn) this.element.setAttribute("aria-busy", "false");
+  }
+
+  /** Give the graph model back: the next answer loads it into the backend that is chosen then. */
+  unload(): void {
+    this.model?.dispose();
+    this.model = undefined;
+    const row = this.rows.get("browser");
+    if (row) [row.asked, row.first.textContent, row.then.textContent] = [false, "", ""];
+  }
+
+  private async inBrowser(sample: Sample): Promise<Answer> {
+    if (!this.entry.graph) throw new Error(this.entry.error ?? "it was not converted");
+    this.model ??= await Model.load(this.entry.graph.url);
+    return askBrowser(this.model, sample, this.spec);
+  }
+
+  private async report(place: PlaceName, sample: Sample, turn: number, ask: () => Answer | Promise<Answer>): Promise<void> {
+    const row = this.rows.get(place)!;
+    try {
+      const first = row.asked ? undefined : await ask();
+      const answer = await ask();
+      if (turn !== this.turn) return;
+      if (first) row.first.textContent = milliseconds(first.milliseconds);
+      row.asked = true;
+      this.fill(row, answer, sample, place);
+    } catch (error) {
+      if (turn === this.turn) this.fillFailure(row, sentence(error), place);
+    }
+  }
+
+  private fill(row: Row, { outputs, milliseconds: elapsed }: Answer, sample: Sample, place: PlaceName): void {
+    const reading = read(outputs, this.spec);
+    const { agreement, largest } = compare(outputs, referenceOf(sample), this.spec);
+    const [sign, words] = WORDS[agreement];
+    row.answer.textContent = reading.unit ? `${reading.answer} ${reading.unit}` : reading.answer;
+    row.score.textContent = reading.score;
+    row.then.textContent = milliseconds(elapsed);
+    spread(row, 1);
+    row.verdict.replaceChildren(element("b", { "aria-hidden": "true" }, sign), words, element("small", {}, `Δ ${difference(largest)}`));
+    row.element.dataset.agreement = agreement;
+    if (place === "browser") {
+      this.answer.replaceChildren(reading.answer, reading.unit ? element("small", {}, ` ${reading.unit}`) : "");
+      this.draw(sample, outputs);
+    }
+  }
+
+  private fillFailure(row: Row, reason: string, place: PlaceName): void {
+    row.answer.textContent = "no answer";
+    row.verdict.replaceChildren(reason);
+    spread(row, 4);
+    row.element.dataset.agreement = "down";
+    if (place === "browser") this.answer.textContent = "no answer here";
+  }
+
+  private show(): void {
+    const sample = this.samples[this.chosen];
+    if (!sample) return;
+    [...this.choices.children].forEach((button, place) => button.setAttribute("aria-pressed", String(place === this.chosen)));
+    const label = readLabel(sample.label, this.spec);
+    this.truth.textContent = label ? `labelled ${label}` : "";
+    this.draw(sample);
+  }
+
+  private draw(sample: Sample, outputs?: Outputs): void {
+    const { decision, inputs } = this.spec;
+    const sameUnit = decision?.kind === "value" && decision.unit === inputs[0]?.unit;
+    this.drawing.replaceChildren(drawSample(sample, this.spec, sameUnit ? outputs?.[decision.output]?.[0] : undefined));
+  }
+
+  private addRow(place: PlaceName, name: string, how: string): void {
+    const cell = (column: string) => element("td", { class: column, "data-column": column });
+    const [answer, score, first, then, verdict] = [cell("name"), cell("score"), cell("first"), cell("then"), cell("verdict")];
+    const head = element("th", { scope: "row" }, name, element("small", {}, ` ${how}`));
+    const made = element("tr", { "data-place": place }, head, answer, score, first, then, verdict);
+    this.rows.set(place, { answer, score, first, then, verdict, element: made, asked: false });
+    this.body.append(made);
+  }
+}
+
+/** A reason takes the room of the numbers that it stands for. */
+function spread(row: Row, columns: 1 | 4): void {
+  for (const cell of [row.score, row.first, row.then]) cell.hidden = columns > 1;
+  row.verdict.colSpan = columns;
+}
+
+function referenceOf(sample: Sample): Outputs {
+  return Object.fromEntries(Object.entries(sample.outputs).map(([name, value]) => [name, flatten(value)]));
+}

@@ -1,0 +1,77 @@
+"""The way from the page to the server and the device: only their predict and status paths, in bounds of time and size."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import httpx
+
+TIMEOUT = httpx.Timeout(10, connect=2)  # seconds; a prediction takes milliseconds
+STATUS_TIMEOUT = httpx.Timeout(2)
+ANSWER_LIMIT = 16 << 20  # bytes
+
+
+class BackEnd:
+    """One service that speaks TF Serving's REST form. Connections are kept and shared by the worker's threads."""
+
+    def __init__(self, name: str, address: str) -> None:
+        self.name, self.address = name, address.rstrip("/")
+        self._client = httpx.Client(base_url=self.address, timeout=TIMEOUT, trust_env=False)
+
+    def forward(self, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
+        """The service's status and JSON; 502 or 504 with a sentence where there is none."""
+        try:
+            request = self._client.build_request(method, path, content=body, headers={"Content-Type": "application/json"})
+            answer = self._client.send(request, stream=True)
+            try:
+                content = self._read(answer)
+            finally:
+                answer.close()
+        except httpx.TimeoutException:
+            return 504, refusal(f"the {self.name} at {self.address} did not answer within {TIMEOUT.read:.0f} s; try again")
+        except httpx.HTTPError:
+            return 502, refusal(self._silent())
+        if content is None:
+            return 502, refusal(f"the {self.name}'s answer is larger than {ANSWER_LIMIT} bytes; ask for fewer rows")
+        if not is_json(content):
+            return 502, refusal(f"what answers at {self.address} is no model server; check the page's --rest and --edge")
+        return answer.status_code, content
+
+    def status(self, path: str) -> dict[str, Any]:
+        """Whether it answers at all, and which variant of the models it runs, where it says so."""
+        try:
+            answer = self._client.get(path, timeout=STATUS_TIMEOUT)
+            content = answer.json()
+        except httpx.TimeoutException:
+            reason = f"the {self.name} at {self.address} is too slow to answer; see `make status`"
+            return {"up": False, "reason": reason, "variant": None}
+        except (httpx.HTTPError, ValueError):
+            return {"up": False, "reason": self._silent(), "variant": None}
+        models = content.get("models") if isinstance(content, dict) else None
+        first = models[0] if isinstance(models, list) and models and isinstance(models[0], dict) else {}
+        return {"up": answer.status_code < 500, "reason": None, "variant": first.get("variant")}
+
+    def _silent(self) -> str:
+        return f"the {self.name} does not answer at {self.address}; run `make status`"
+
+    @staticmethod
+    def _read(answer: httpx.Response) -> bytes | None:
+        content = bytearray()
+        for piece in answer.iter_bytes():
+            content += piece
+            if len(content) > ANSWER_LIMIT:
+                return None
+        return bytes(content)
+
+
+def refusal(sentence: str) -> bytes:
+    return json.dumps({"error": sentence}).encode()
+
+
+def is_json(content: bytes) -> bool:
+    try:
+        json.loads(content)
+    except ValueError:
+        return False
+    return True
