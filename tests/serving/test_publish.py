@@ -87,4 +87,6 @@ def test_config_for_the_container_has_the_paths_that_compose_mounts(root):
     assert "version_labels" not in config  # tensorflow_model_server refuses labels at start
     service = yaml.safe_load((REPOSITORY / "docker-compose.yml").read_text())["services"]["serving"]
     assert f"--model_config_file={DOCKER_ROOT}/models.docker.config" in service["command"]
-    assert any(volume.split(":")[1] == str(DOCKER_ROOT) or f":{DOCKER_ROOT}:" in volume for volume in service["volumes"])
+    assert any(
+        volume.split(":")[1] == str(DOCKER_ROOT) or f":{DOCKER_ROOT}:" in volume for volume in service["volumes"]
+    )

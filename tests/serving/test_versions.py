@@ -72,6 +72,18 @@ def test_removed_version_is_unloaded_and_may_come_back(serve, base, add_version)
         wait_for(lambda: states(client) == {2: "AVAILABLE", 1: "AVAILABLE"}, "version 2 back")
 
 
+def test_base_path_that_vanishes_takes_nothing_away(serve, base, add_version):
+    add_version(1)
+    running = serve("all {}")
+    with GrpcClient(running.grpc_address) as client:
+        away = base.rename(base.parent / "away")
+        with pytest.raises(AssertionError, match="never"):
+            wait_for(lambda: states(client) != {1: "AVAILABLE"}, "never", seconds=1.0)
+        away.rename(base)
+        add_version(2)
+        wait_for(lambda: states(client) == {2: "AVAILABLE", 1: "AVAILABLE"}, "version 2 found again")
+
+
 def test_version_published_anew_is_loaded_again(serve, base, add_version, exports):
     first = add_version(1)
     running = serve("all {}")
@@ -121,5 +133,8 @@ def test_label_to_a_version_that_is_not_there_stops_the_start(serve, add_version
 
 def test_version_that_cannot_be_loaded_stops_the_start(serve, base):
     (base / "1").mkdir()
-    with pytest.raises(DeployError, match="model mlp version 1 cannot be loaded: Could not find SavedModel"):
+    with pytest.raises(
+        DeployError,
+        match="model mlp version 1 cannot be loaded: Specified file path does not appear to contain a SavedModel",
+    ):
         serve("all {}")

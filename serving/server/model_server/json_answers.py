@@ -114,7 +114,9 @@ def _dumps(value: Any, *, finite: bool) -> bytes:
             return orjson.dumps(value, option=_OPTIONS)
         except TypeError:
             pass  # a string that is not UTF-8 is written as it is, as TF Serving does
-    return json.dumps(value, ensure_ascii=False, default=lambda array: array.tolist()).encode("utf-8", "surrogateescape")
+    return json.dumps(value, ensure_ascii=False, default=lambda array: array.tolist()).encode(
+        "utf-8", "surrogateescape"
+    )
 
 
 def error(message: str) -> bytes:

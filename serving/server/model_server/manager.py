@@ -110,7 +110,7 @@ class Manager:
                 for version, status in versions.items():
                     if status.state is State.END and status.code is not Code.OK:
                         raise StartError(
-                            f"model {name} version {version} cannot be loaded: {status.message.rstrip('.')}; "
+                            f"model {name} version {version} cannot be loaded: {_one_line(status.message)}; "
                             "repair or remove that version and start again"
                         )
             unloaded = [name for name, available in self._available.items() if not available.versions]
@@ -159,6 +159,8 @@ class Manager:
         """One round: look, load what is new, then unload what is no longer wanted."""
         found = {name: find_versions(model.base_path) for name, model in self._models.items()}
         for name, folders in found.items():
+            if not folders and not self._models[name].base_path.is_dir():
+                continue  # a base path that vanishes (a mount, a publisher's mistake) takes nothing away
             aspired = self._models[name].aspired(folders)
             self._forget(name, aspired)
             for version in aspired:
@@ -236,3 +238,7 @@ class Manager:
             status = self._status[name][version]
             status.state, status.gone = State.END, True
             self._log(f"{name} version {version} is unloaded")
+
+
+def _one_line(message: str) -> str:
+    return " ".join(message.split()).rstrip(".")

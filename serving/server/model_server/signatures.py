@@ -52,7 +52,9 @@ def read_signatures(folder: Path) -> dict[str, Signature]:
         saved = SavedModel.FromString(file.read_bytes())
     except OSError:
         raise ServableError(
-            Code.NOT_FOUND, f"Could not find SavedModel .pb or .pbtxt at supplied export directory path: {folder}"
+            Code.NOT_FOUND,
+            "Specified file path does not appear to contain a SavedModel bundle (should have a file called "
+            f"`saved_model.pb`)\nSpecified file path: {folder}",
         ) from None
     except DecodeError:
         raise ServableError(Code.INVALID_ARGUMENT, f"Can't parse {file} as binary proto") from None
