@@ -9,8 +9,10 @@ import subprocess
 import time
 
 from deploy.environments import REPOSITORY
+from deploy.example import write_examples
 from deploy.health import trouble
 from deploy.ownership import check_free
+from deploy.ports import remember_ports
 from deploy.services import Service, check_distinct, published_models
 from deploy.stack import columns
 from models.artifacts import artifacts_root, reports_root
@@ -61,6 +63,7 @@ def up(services: list[Service]) -> None:
         raise DeployError(f"no model is published in {artifacts_root() / 'repository'}; run `make build`")
     if not _running():
         check_free(services)
+    remember_ports({name: number for service in services for name, number in service.ports.items()})
     reports_root().mkdir(parents=True, exist_ok=True)
     print("building and starting the containers", flush=True)
     _compose(services, "up", "--detach", "--build", "--remove-orphans")
@@ -75,6 +78,7 @@ def up(services: list[Service]) -> None:
                 said = time.monotonic()
             time.sleep(0.5)
         print(f"{service.name} is healthy after {time.monotonic() - start:.1f} s", flush=True)
+    write_examples()
     rows = [("service", "address", "try"), *((s.name, s.addresses[0], s.example()) for s in services)]
     print(f"\n{columns(rows)}\n\nNext: DEPLOY=docker make demo, DEPLOY=docker make down")
 

@@ -1,18 +1,24 @@
-"""The services' ports: ``ports.toml``, overridden by the environment."""
+"""The services' ports: the environment's, else those that the running deployment was given, else ``ports.toml``'s."""
 
 from __future__ import annotations
 
+import json
 import os
 import tomllib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from models.artifacts import artifacts_root, write_json
 from models.errors import DeployError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 def port(name: str) -> int:
     """The port called ``name`` ("GRPC_PORT", …). Raises DeployError when the environment's value is no port."""
     default = tomllib.loads(Path(__file__).with_name("ports.toml").read_text())[name]
-    value = os.environ.get(name) or default
+    value = os.environ.get(name) or _remembered().get(name) or default
     try:
         number = int(value)
     except ValueError:
@@ -20,3 +26,23 @@ def port(name: str) -> int:
     if not 0 < number < 65536:
         raise DeployError(f"{name}={value} is no port; use a number from 1 to 65535, for example {name}={default}")
     return number
+
+
+def remember_ports(ports: Mapping[str, int]) -> None:
+    """Keep the ports of a deployment until ``forget_ports``: `make demo` finds it without being told them again."""
+    write_json(_file(), dict(ports))
+
+
+def forget_ports() -> None:
+    _file().unlink(missing_ok=True)
+
+
+def _remembered() -> dict[str, int]:
+    try:
+        return dict(json.loads(_file().read_text()))
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
+def _file() -> Path:
+    return artifacts_root() / "run" / "ports.json"

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from deploy.example import write_examples
 from deploy.health import trouble
 from deploy.ownership import check_free, end, marked_processes
+from deploy.ports import forget_ports, remember_ports
 from deploy.services import Service, check_distinct, published_models
 from deploy.supervision import (
     Supervisor,
@@ -43,6 +45,7 @@ def up(services: list[Service]) -> None:
             print(f"ending {len(left)} processes that a supervisor left behind", flush=True)
             end(left)
         check_free(services)
+        remember_ports({name: number for service in services for name, number in service.ports.items()})
         fingerprints = _fingerprints(services, running=supervisor is not None)
         before = written_fingerprints() if supervisor else {}
         write_config(services, fingerprints)
@@ -58,6 +61,7 @@ def up(services: list[Service]) -> None:
                 )
             supervisor.start_stopped()
     wait_healthy(supervisor, services)
+    write_examples()
     print(_addresses(services))
 
 
@@ -140,6 +144,7 @@ def down() -> None:
     for path in (socket_path(), config_path(), run_folder() / "supervisord.pid"):
         with contextlib.suppress(OSError):
             path.unlink()
+    forget_ports()
     if stopped:
         print(f"stopped {', '.join(stopped)}")
     if left:

@@ -1,14 +1,25 @@
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
-from deploy.ports import port
+from deploy.ports import forget_ports, port, remember_ports
 from deploy.services import check_distinct, load_services
 from models.errors import DeployError
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture(autouse=True)
+def nothing_deployed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ARTIFACTS", str(tmp_path))
+    for name in ("GRPC_PORT", "REST_PORT", "WEB_PORT", "EDGE_PORT"):
+        monkeypatch.delenv(name, raising=False)
+
 
 def test_port_without_environment_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("REST_PORT", raising=False)
     assert port("REST_PORT") == 8501
     monkeypatch.setenv("REST_PORT", "")
     assert port("REST_PORT") == 8501
@@ -17,6 +28,16 @@ def test_port_without_environment_is_the_default(monkeypatch: pytest.MonkeyPatch
 def test_port_from_environment_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REST_PORT", "9501")
     assert port("REST_PORT") == 9501
+
+
+def test_port_of_the_running_deployment_is_remembered_until_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    remember_ports({"REST_PORT": 9501})
+    assert (port("REST_PORT"), port("EDGE_PORT")) == (9501, 8090)
+    monkeypatch.setenv("REST_PORT", "9502")
+    assert port("REST_PORT") == 9502
+    monkeypatch.delenv("REST_PORT")
+    forget_ports()
+    assert port("REST_PORT") == 8501
 
 
 @pytest.mark.parametrize("value", ["0", "65536", "-1", "http", "85.01"])

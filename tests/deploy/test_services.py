@@ -37,7 +37,7 @@ def test_health_asks_for_every_published_model(services: list[Service], tmp_path
         (tmp_path / "made here" / "repository" / model / "2").mkdir(parents=True)
     serving = next(service for service in services if service.name == "serving")
     assert serving.health_addresses() == [f"http://127.0.0.1:18602/v1/models/{m}" for m in ("fifth", "mlp")]
-    assert serving.example() == "curl http://127.0.0.1:18602/v1/models/fifth/metadata"
+    assert serving.example().endswith("/run/fifth.json http://127.0.0.1:18602/v1/models/fifth:predict")
 
 
 def test_config_is_what_supervisord_reads(services: list[Service]) -> None:
