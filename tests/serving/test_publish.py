@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import yaml
@@ -13,6 +13,9 @@ from export.bundle import Export
 from models.artifacts import REPOSITORY, artifacts_root
 from models.errors import ArtifactError
 from serving.publish import DOCKER_ROOT, publish_all, published_models
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.fixture
