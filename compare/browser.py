@@ -15,7 +15,7 @@ import threading
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import psutil
 
@@ -39,6 +39,8 @@ FLAGS = (
     "--use-angle=swiftshader",
     "--enable-unsafe-swiftshader",
 )
+Scheme = Literal["light", "dark"]
+PROFILE = "export-once-chromium-"
 REMEDY = "run `apt-get install chromium` as root, or set CHROMIUM=/path/to/chromium"
 
 
@@ -114,7 +116,8 @@ class Browser:
             raise TargetError(reason)
         from playwright.sync_api import Error, sync_playwright
 
-        self._profile = Path(tempfile.mkdtemp(prefix="chromium-"))
+        sweep_profiles()
+        self._profile = Path(tempfile.mkdtemp(prefix=f"{PROFILE}{os.getpid()}-"))
         self._playwright: Playwright | None = None
         self._context: BrowserContext | None = None
         try:
@@ -139,9 +142,10 @@ class Browser:
         return self._context.new_page()
 
     @contextlib.contextmanager
-    def context(self, *, width: int, height: int, scheme: str, scale: float) -> Iterator[BrowserContext]:
+    def context(self, *, width: int, height: int, scheme: Scheme, scale: float) -> Iterator[BrowserContext]:
         """A context of its own with that window, colour scheme and density."""
-        assert self._context and self._context.browser
+        assert self._context
+        assert self._context.browser
         context = self._context.browser.new_context(
             viewport={"width": width, "height": height}, color_scheme=scheme, device_scale_factor=scale
         )
@@ -171,6 +175,14 @@ class Browser:
             if mark in (process.info["cmdline"] or ()):
                 with contextlib.suppress(psutil.Error):
                     process.kill()
+
+
+def sweep_profiles() -> None:
+    """Remove the profiles of processes that were killed before they could."""
+    for leftover in Path(tempfile.gettempdir()).glob(f"{PROFILE}*"):
+        pid = leftover.name.removeprefix(PROFILE).partition("-")[0]
+        if pid.isdigit() and not psutil.pid_exists(int(pid)):
+            shutil.rmtree(leftover, ignore_errors=True)
 
 
 _lock = threading.Lock()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def list_models(folder: Path) -> list[dict[str, Any]]:
@@ -25,7 +27,8 @@ def list_models(folder: Path) -> list[dict[str, Any]]:
 
 def _entry(version: Path) -> dict[str, Any]:
     address = f"/models/{quote(version.parent.name)}/{version.name}"
-    graph, error = None, "it was not converted to TF.js; run `make deploy-all`"
+    graph: dict[str, Any] | None = None
+    error: str | None = "it was not converted to TF.js; run `make deploy-all`"
     description = _read(version / "float32.json")
     if description is not None:
         error = description.get("error")

@@ -18,7 +18,16 @@ from pathlib import Path
 from typing import Any
 
 from export.bundle import Export, find_exports
-from models.artifacts import REPOSITORY, artifacts_root, fingerprint, is_current, read_json, sweep, write_json, write_whole
+from models.artifacts import (
+    REPOSITORY,
+    artifacts_root,
+    fingerprint,
+    is_current,
+    read_json,
+    sweep,
+    write_json,
+    write_whole,
+)
 from models.errors import ArtifactError, run_cli
 from web.samples import write_samples
 
@@ -38,12 +47,14 @@ def converter_python() -> Path:
 
 def missing_converter() -> str | None:
     """Why nothing can be converted here, with the remedy, or None."""
-    python = converter_python()
+    python, skipped = converter_python(), CONVERTER / ".skipped"
     if python.exists():
         return None
+    if skipped.is_file():  # the set-up's own reason
+        return f"the TF.js converter's environment is missing: {skipped.read_text().strip()}"
     return (
         f"the TF.js converter's environment is missing ({python}); it needs Python 3.11 or 3.12: "
-        "run `uv python install 3.11`, then `make deploy-all`"
+        "run `uv python install 3.11`, then `make setup`"
     )
 
 
@@ -57,7 +68,9 @@ def description_json(export: Export, variant: str = VARIANT) -> Path:
 
 
 def made_from(export: Export) -> str:
-    return fingerprint([*RECIPE, export.saved_model / "saved_model.pb"], extra=f"{export.sha256} {signature_of(export)}")
+    return fingerprint(
+        [*RECIPE, export.saved_model / "saved_model.pb"], extra=f"{export.sha256} {signature_of(export)}"
+    )
 
 
 def stale(exports: list[Export]) -> list[Export]:
@@ -82,10 +95,8 @@ def convert_all(exports: list[Export]) -> list[Export]:
     todo = stale(exports)
     if not todo:
         return []
-    if reason := missing_converter():
-        raise ArtifactError(reason)
     sweep(artifacts_root() / "web")
-    with Converter() as converter:
+    with Converter(artifacts_root() / "web" / "converter.log") as converter:
         for export in todo:
             start = time.monotonic()
             error = convert_one(export, converter)
@@ -137,9 +148,9 @@ def weigh(folder: Path) -> tuple[int, str]:
 class Converter:
     """The converter's process, started at the first use; a crash costs one model, not the others."""
 
-    def __init__(self) -> None:
+    def __init__(self, log: Path) -> None:
         self._process: subprocess.Popen[str] | None = None
-        self._log = artifacts_root() / "web" / "converter.log"
+        self._log = log
 
     def __enter__(self) -> Converter:
         return self
@@ -159,7 +170,9 @@ class Converter:
         if reply is None:
             code = process.wait()
             self._process = None
-            raise ConversionFailed(f"the TF.js converter's process ended with code {code}; its output is in {self._log}")
+            raise ConversionFailed(
+                f"the TF.js converter's process ended with code {code}; its output is in {self._log}"
+            )
         if reply["error"]:
             raise ConversionFailed(reply["error"])
 
@@ -193,7 +206,8 @@ class Converter:
 
     def _stop(self) -> None:
         if process := self._process:
-            assert process.stdin and process.stdout
+            assert process.stdin
+            assert process.stdout
             with contextlib.suppress(BrokenPipeError):
                 process.stdin.close()
             try:
@@ -210,13 +224,18 @@ def wanted() -> list[str] | None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m web.convert", description="SavedModel to TF.js, what is out of date.")
+    parser = argparse.ArgumentParser(
+        prog="python -m web.convert", description="SavedModel to TF.js, what is out of date."
+    )
     parser.parse_args()
     exports = find_exports(models=wanted())
     if not exports:
         raise ArtifactError(f"no exports below {artifacts_root()}; run `make deploy-all` to build them")
     for export in exports:
         write_samples(export)
+    if stale(exports) and (reason := missing_converter()):
+        print(f"TF.js: nothing converted, its targets are skipped: {reason}")
+        return
     done = convert_all(exports)
     print(f"TF.js: {len(done)} converted, {len(exports) - len(done)} current, in {artifacts_root() / 'web'}")
 

@@ -6,11 +6,12 @@ import ctypes
 import signal
 import socket
 import sys
-from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from flask import Flask
 
 REQUEST_THREADS = 8  # each may wait for a back end

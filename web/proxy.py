@@ -22,20 +22,26 @@ class BackEnd:
     def forward(self, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
         """The service's status and JSON; 502 or 504 with a sentence where there is none."""
         try:
-            request = self._client.build_request(method, path, content=body, headers={"Content-Type": "application/json"})
+            request = self._client.build_request(
+                method, path, content=body, headers={"Content-Type": "application/json"}
+            )
             answer = self._client.send(request, stream=True)
             try:
                 content = self._read(answer)
             finally:
                 answer.close()
         except httpx.TimeoutException:
-            return 504, refusal(f"the {self.name} at {self.address} did not answer within {TIMEOUT.read:.0f} s; try again")
+            return 504, refusal(
+                f"the {self.name} at {self.address} did not answer within {TIMEOUT.read:.0f} s; try again"
+            )
         except httpx.HTTPError:
             return 502, refusal(self._silent())
         if content is None:
             return 502, refusal(f"the {self.name}'s answer is larger than {ANSWER_LIMIT} bytes; ask for fewer rows")
         if not is_json(content):
-            return 502, refusal(f"what answers at {self.address} is no model server; check the page's --rest and --edge")
+            return 502, refusal(
+                f"what answers at {self.address} is no model server; check the page's --rest and --edge"
+            )
         return answer.status_code, content
 
     def status(self, path: str) -> dict[str, Any]:

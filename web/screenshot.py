@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from compare.browser import acquire, first_line, release
+from compare.browser import Scheme, acquire, first_line, release
 from deploy.ports import port
 from models.artifacts import REPOSITORY, write_whole
 from models.errors import TargetError, run_cli
@@ -17,7 +17,7 @@ ANSWERED = "() => document.querySelectorAll('.panel').length && !document.queryS
 WAIT_MS = 60_000
 
 
-def take(address: str, out: Path, *, width: int, height: int | None, scheme: str, scale: float) -> None:
+def take(address: str, out: Path, *, width: int, height: int | None, scheme: Scheme, scale: float) -> None:
     """Raises TargetError when the page does not answer or logs an error."""
     from playwright.sync_api import Error
 
@@ -33,7 +33,9 @@ def take(address: str, out: Path, *, width: int, height: int | None, scheme: str
             with write_whole(out) as temporary:
                 temporary.write_bytes(page.screenshot(full_page=height is None))
     except Error as error:
-        raise TargetError(f"no picture of {address}: {first_line(error)}; start the page with `make deploy-all`") from error
+        raise TargetError(
+            f"no picture of {address}: {first_line(error)}; start the page with `make deploy-all`"
+        ) from error
     finally:
         release(take)
     if errors:

@@ -1,0 +1,128 @@
+"""The real page for the tests: web/app.py in its own environment, the services behind it, and a Chromium to look."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+
+from compare.browser import Browser
+from compare.own_services import own_services
+from models.artifacts import REPOSITORY, artifacts_root
+from serving.publish import publish_all
+from tests.conftest import pick_free_port
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from playwright.sync_api import BrowserContext
+
+PYTHON = REPOSITORY / "web" / ".venv" / "bin" / "python"
+WAIT_S = 60
+
+StartApp = Callable[..., str]
+
+
+def web_app(*options: object) -> list[str]:
+    return [str(PYTHON), "-m", "web.app", *map(str, options)]
+
+
+@contextlib.contextmanager
+def running_app(**options: object) -> Iterator[str]:
+    """``web.app`` on a free port, healthy; yields its address. Options are the command line's."""
+    port = pick_free_port()
+    arguments = [part for name, value in options.items() for part in (f"--{name}", str(value))]
+    process = subprocess.Popen(
+        web_app("--port", port, *arguments), cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    address = f"http://127.0.0.1:{port}"
+    try:
+        deadline = time.monotonic() + WAIT_S
+        while process.poll() is None and time.monotonic() < deadline:
+            with contextlib.suppress(httpx.TransportError):
+                httpx.get(f"{address}/healthz").raise_for_status()
+                break
+            time.sleep(0.02)
+        else:
+            raise AssertionError(f"the page's server did not become healthy: {process.communicate()[0]}")
+        yield address
+    finally:
+        process.terminate()
+        process.communicate(timeout=20)
+
+
+@pytest.fixture
+def start_app() -> Iterator[StartApp]:
+    with ExitStack() as stack:
+        yield lambda **options: stack.enter_context(running_app(**options))
+
+
+@pytest.fixture(scope="module")
+def page_address() -> Iterator[str]:
+    """The page over the built artefacts, with a model server and an edge service of its own."""
+    publish_all()
+    root = artifacts_root()
+    with own_services(root) as unwell:
+        assert not unwell, unwell
+        rest, edge = os.environ["REST_PORT"], os.environ["EDGE_PORT"]
+        with running_app(rest=f"http://127.0.0.1:{rest}", edge=f"http://127.0.0.1:{edge}", artifacts=root) as address:
+            yield address
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    running = Browser()
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    with browser.context(width=1400, height=900, scheme="light", scale=1) as opened:
+        yield opened
+
+
+@pytest.fixture
+def back_end(tmp_path: Path) -> Iterator[Callable[[bytes, float], str]]:
+    """A service that answers everything with given bytes after given seconds: how a back end misbehaves."""
+    import threading
+    from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+    servers: list[ThreadingHTTPServer] = []
+    release = threading.Event()
+
+    def start(body: bytes, delay: float = 0) -> str:
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                if delay:
+                    release.wait(delay)
+                with contextlib.suppress(ConnectionError):
+                    self.send_response(200)
+                    self.send_header("Content-Type", "text/html")
+                    self.send_header("Content-Length", str(len(body)))
+                    self.end_headers()
+                    self.wfile.write(body)
+
+            do_GET = do_POST
+
+            def log_message(self, format: str, *args: object) -> None:
+                pass
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        servers.append(server)
+        return f"http://127.0.0.1:{server.server_port}"
+
+    yield start
+    release.set()
+    for server in servers:
+        server.shutdown()
+        server.server_close()

@@ -1,0 +1,184 @@
+"""The page's server, in its own environment: proxies and their limits, headers, caching, errors, a clean stop."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+
+from models.artifacts import REPOSITORY, artifacts_root
+from tests.web.conftest import web_app
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from export.bundle import Export
+    from tests.web.conftest import StartApp
+
+PREDICT = "/api/serving/v1/models/mlp:predict"
+ENOUGH = 1e-5
+POLICY = "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'"
+
+
+def test_predict_through_both_proxies_equals_asking_the_back_ends(
+    page_address: str, exports: dict[tuple[str, int], Export]
+) -> None:
+    case = exports["mlp", 2].evidence.cases()[0]
+    (rows,), (reference,) = case.inputs.values(), case.outputs.values()
+    body = {"instances": rows[:3].tolist()}
+    served = httpx.post(f"{page_address}{PREDICT.replace(':predict', '/versions/2:predict')}", json=body)
+    assert abs(reference[:3] - served.json()["predictions"]).max() < ENOUGH
+    device = httpx.post(f"{page_address}/api/edge/v1/models/mlp:predict", json=body)
+    assert abs(reference[:3] - device.json()["predictions"]).max() < 0.1  # int8
+    status = httpx.get(f"{page_address}/api/status").json()
+    assert (status["serving"]["up"], status["edge"]["up"], status["edge"]["variant"]) == (True, True, "int8")
+
+
+def test_back_ends_that_are_down_are_named_in_one_sentence(start_app: StartApp, free_port: Callable[[], int]) -> None:
+    rest = f"http://127.0.0.1:{free_port()}"
+    address = start_app(rest=rest, edge=rest)
+    answer = httpx.post(f"{address}{PREDICT}", json={"instances": [[0]]})
+    assert answer.status_code == 502
+    assert answer.json() == {"error": f"the server does not answer at {rest}; run `make status`"}
+    status = httpx.get(f"{address}/api/status").json()
+    assert not status["serving"]["up"]
+    assert "the device does not answer" in status["edge"]["reason"]
+
+
+@pytest.mark.slow  # waits for the proxy's time limit
+def test_back_end_that_hangs_gives_504(start_app: StartApp, back_end: Callable[[bytes, float], str]) -> None:
+    address = start_app(rest=back_end(b"{}", 60))
+    answer = httpx.post(f"{address}{PREDICT}", json={}, timeout=30)
+    assert answer.status_code == 504
+    assert "did not answer within 10 s" in answer.json()["error"]
+
+
+def test_back_end_that_speaks_html_is_never_passed_on(
+    start_app: StartApp, back_end: Callable[[bytes, float], str]
+) -> None:
+    address = start_app(rest=back_end(b"<script>alert(1)</script>", 0))
+    answer = httpx.post(f"{address}{PREDICT}", json={})
+    assert answer.status_code == 502
+    assert answer.headers["content-type"] == "application/json"
+    assert "no model server" in answer.json()["error"]
+
+
+def test_back_end_with_an_endless_answer_is_cut_off(
+    start_app: StartApp, back_end: Callable[[bytes, float], str]
+) -> None:
+    address = start_app(rest=back_end(b"[" + b"1," * (9 << 20) + b"1]", 0))
+    answer = httpx.post(f"{address}{PREDICT}", json={}, timeout=30)
+    assert answer.status_code == 502
+    assert "larger than" in answer.json()["error"]
+
+
+def test_body_over_the_limit_is_refused_before_it_reaches_a_back_end(page_address: str) -> None:
+    for content in (b"x" * (5 << 20), iter([b"x" * (1 << 20)] * 5)):  # with its length told, and chunked
+        answer = httpx.post(f"{page_address}{PREDICT}", content=content)
+        assert answer.status_code == 413
+        assert "send fewer rows" in answer.json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/api/serving/v1/models/mlp:classify"),
+        ("GET", "/api/serving/v1/models/mlp/metadata"),
+        ("POST", "/api/other/v1/models/mlp:predict"),
+        ("POST", "/api/serving/v1/models/..%2f..%2fadmin:predict"),
+        ("POST", "/api/serving/v1/models/mlp%3fx:predict"),
+        ("GET", "/models/..%2f..%2fpyproject.toml"),
+        ("GET", "/models/converter.log"),
+        ("GET", "/models/.tmp-1-float32/model.json"),
+        ("GET", "/assets/..%2findex.html"),
+        ("GET", "/report/..%2f..%2fpyproject.toml"),
+    ],
+)
+def test_paths_outside_of_what_the_page_needs_are_refused(page_address: str, method: str, path: str) -> None:
+    assert httpx.request(method, f"{page_address}{path}").status_code in (404, 405)
+
+
+def test_names_from_the_address_come_back_as_text(page_address: str) -> None:
+    answer = httpx.get(f"{page_address}/<script>alert(1)</script>")
+    assert answer.status_code == 404
+    assert answer.headers["content-type"].startswith("text/plain")
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+def test_every_answer_carries_the_policy_and_the_isolation(page_address: str) -> None:
+    for path in ("/", "/bench.html", "/api/models", "/nothing"):
+        headers = httpx.get(f"{page_address}{path}").headers
+        assert headers["content-security-policy"].startswith(POLICY), path
+        assert headers["cross-origin-opener-policy"] == "same-origin"
+        assert headers["cross-origin-embedder-policy"] == "require-corp"
+
+
+def test_content_is_cached_by_its_hash(page_address: str) -> None:
+    index = httpx.get(f"{page_address}/")
+    assert index.headers["cache-control"] == "no-cache"
+    asset = index.text.split('src="/assets/')[1].split('"')[0]
+    assert "immutable" in httpx.get(f"{page_address}/assets/{asset}").headers["cache-control"]
+    entry = httpx.get(f"{page_address}/api/models").json()["models"][0]
+    described = json.loads((artifacts_root() / "web" / entry["model"] / "2" / "float32.json").read_text())
+    assert entry["graph"]["url"].endswith(f"?h={described['sha256'][:16]}")
+    graph = httpx.get(f"{page_address}{entry['graph']['url']}")
+    assert "immutable" in graph.headers["cache-control"]
+    plain = httpx.get(f"{page_address}{entry['graph']['url'].partition('?')[0]}")
+    assert plain.headers["cache-control"] == "no-cache"
+    again = httpx.get(plain.url, headers={"If-None-Match": plain.headers["etag"]})
+    assert again.status_code == 304
+
+
+def test_report_is_served_with_a_policy_of_its_own_and_its_absence_said(start_app: StartApp, tmp_path: Path) -> None:
+    address = start_app(reports=tmp_path)
+    missing = httpx.get(f"{address}/report", follow_redirects=True)
+    assert missing.status_code == 404
+    assert "make demo" in missing.text
+    (tmp_path / "index.html").write_text("<!doctype html><style>p {color: red}</style><p>report")
+    found = httpx.get(f"{address}/report", follow_redirects=True)
+    assert found.text.endswith("report")
+    assert "style-src 'self' 'unsafe-inline'" in found.headers["content-security-policy"]
+
+
+def test_model_that_could_not_be_converted_is_listed_with_its_reason(start_app: StartApp, tmp_path: Path) -> None:
+    folder = tmp_path / "web" / "odd" / "3"
+    folder.mkdir(parents=True)
+    (folder / "samples.json").write_text("{}")
+    (folder / "float32.json").write_text(json.dumps({"error": "no kernel for Erfc", "sha256": None, "bytes": None}))
+    address = start_app(artifacts=tmp_path)
+    (entry,) = httpx.get(f"{address}/api/models").json()["models"]
+    assert (entry["model"], entry["version"], entry["graph"], entry["error"]) == ("odd", 3, None, "no kernel for Erfc")
+
+
+def test_taken_port_is_one_sentence() -> None:
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        port = holder.getsockname()[1]
+        done = subprocess.run(web_app("--port", port), cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        f"error: cannot listen on 127.0.0.1 port {port}: Address already in use; choose another with --port or --bind"
+    ]
+
+
+def test_sigterm_ends_it_cleanly_and_frees_the_port(spawn: Callable[..., subprocess.Popen]) -> None:
+    from tests.conftest import pick_free_port
+
+    port = pick_free_port()
+    process = spawn(*web_app("--port", port), cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    assert process.stdout
+    for line in process.stdout:
+        if b"Started worker" in line:
+            break
+    process.terminate()
+    process.communicate(timeout=20)
+    assert process.returncode == 0
+    with socket.socket() as again:
+        again.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        again.bind(("127.0.0.1", port))

@@ -1,0 +1,118 @@
+"""The page in a real Chromium: it answers without a click, asks nobody outside, and says what is down."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from models.artifacts import artifacts_root
+from web.screenshot import ANSWERED
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from playwright.sync_api import BrowserContext, Page
+
+    from export.bundle import Export
+    from tests.web.conftest import StartApp
+
+pytestmark = pytest.mark.slow
+WAIT_MS = 60_000
+
+
+@pytest.fixture
+def errors() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def open_page(context: BrowserContext, errors: list[str]) -> Callable[[str], Page]:
+    def visit(address: str) -> Page:
+        page = context.new_page()
+        page.on("console", lambda m: errors.append(m.text) if m.type in ("error", "warning") else None)
+        page.on("pageerror", lambda e: errors.append(str(e)))
+        page.on("request", lambda r: None if r.url.startswith(address) else errors.append(f"asked {r.url}"))
+        page.goto(address)
+        page.wait_for_function(ANSWERED, timeout=WAIT_MS)
+        return page
+
+    return visit
+
+
+def cells(page: Page, model: str, place: str) -> dict[str, str]:
+    row = page.locator(f'.panel[data-model="{model}"] tr[data-place="{place}"]')
+    return {
+        "agreement": row.get_attribute("data-agreement") or "",
+        "answer": row.locator(".name").inner_text(),
+        "then": row.locator(".then").inner_text(),
+        "verdict": row.locator(".verdict").inner_text(),
+    }
+
+
+@pytest.mark.parametrize("backend", ["wasm", "webgl", "cpu"])
+def test_page_answers_every_model_in_three_places_without_a_click(
+    page_address: str,
+    open_page: Callable[[str], Page],
+    errors: list[str],
+    exports: dict[tuple[str, int], Export],
+    backend: str,
+) -> None:
+    page = open_page(f"{page_address}/?backend={backend}")
+    for model in {name for name, _ in exports}:
+        browser, server, device = (cells(page, model, place) for place in ("browser", "serving", "edge"))
+        assert browser["agreement"] == server["agreement"] == "same", (model, browser, server)
+        assert device["agreement"] in ("same", "close", "other")  # int8 may decide a near tie otherwise
+        assert all(row["then"].endswith(" ms") for row in (browser, server, device))
+        assert browser["verdict"].startswith("=")
+    assert backend in page.locator("#place-browser").inner_text()
+    assert not errors
+
+
+def test_choosing_a_sample_by_keyboard_asks_again(
+    page_address: str, open_page: Callable[[str], Page], errors: list[str]
+) -> None:
+    page = open_page(page_address)
+    button = page.locator('.panel[data-model="cnn"] .choices button').nth(3)
+    button.focus()
+    page.keyboard.press("Enter")
+    page.wait_for_function(
+        "() => document.querySelectorAll('.panel[data-model=cnn] .choices button')[3].ariaPressed === 'true'"
+    )
+    page.wait_for_function(ANSWERED)
+    label = page.locator('.panel[data-model="cnn"] .truth').inner_text()
+    assert label != "labelled 0"
+    assert cells(page, "cnn", "browser")["agreement"] == "same"
+    assert not errors
+
+
+def test_changing_the_backend_answers_anew(
+    page_address: str, open_page: Callable[[str], Page], errors: list[str]
+) -> None:
+    page = open_page(page_address)
+    page.locator('input[value="cpu"]').check()
+    page.wait_for_function("() => document.querySelector('#place-browser').innerText.includes('cpu')")
+    page.wait_for_function(ANSWERED)
+    assert cells(page, "lstm", "browser")["agreement"] == "same"
+    assert page.url.endswith("?backend=cpu")
+    assert not errors
+
+
+def test_back_ends_that_are_down_are_shown_as_down(
+    start_app: StartApp, open_page: Callable[[str], Page], errors: list[str], free_port: Callable[[], int]
+) -> None:
+    nobody = f"http://127.0.0.1:{free_port()}"
+    page = open_page(start_app(rest=nobody, edge=nobody, artifacts=artifacts_root()))
+    for place in ("serving", "edge"):
+        row = cells(page, "mlp", place)
+        assert (row["agreement"], row["answer"]) == ("down", "no answer")
+        assert "does not answer at" in row["verdict"]
+        assert page.locator(f"#place-{place}").get_attribute("data-state") == "down"
+    assert cells(page, "mlp", "browser")["agreement"] == "same"
+    assert not errors
+
+
+def test_panels_fit_a_phone(page_address: str, open_page: Callable[[str], Page]) -> None:
+    page = open_page(page_address)
+    page.set_viewport_size({"width": 360, "height": 740})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360

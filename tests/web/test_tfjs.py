@@ -1,0 +1,133 @@
+"""The TF.js targets: the same numbers as the reference on every backend, twice, and nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import psutil
+import pytest
+
+from compare.targets.tfjs import TARGETS, TfjsTarget
+from models.artifacts import REPOSITORY
+from models.errors import TargetError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from export.bundle import Export
+
+ROWS = 5
+ENOUGH = 1e-5
+MODELS = ("cnn", "lstm", "mlp", "transformer")
+
+
+@pytest.fixture(scope="module", params=TARGETS, ids=lambda t: t.name)
+def target(request: pytest.FixtureRequest) -> Iterator[TfjsTarget]:
+    with request.param as entered:
+        entered.prepare()
+        yield entered
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", MODELS)
+def test_backend_answers_as_the_reference_twice(
+    target: TfjsTarget, exports: dict[tuple[str, int], Export], model: str
+) -> None:
+    export = exports[model, 2]
+    assert target.unsupported(export, "serving_default") is None
+    with target.open(export) as session:
+        for case in export.evidence.cases():
+            inputs = {name: array[:ROWS] for name, array in case.inputs.items()}
+            for _ in range(2):
+                outputs = session.predict(inputs)
+                assert outputs.keys() == case.outputs.keys()
+                for name, expected in case.outputs.items():
+                    np.testing.assert_allclose(outputs[name], expected[:ROWS], rtol=ENOUGH, atol=ENOUGH)
+                    assert outputs[name].dtype == expected.dtype
+        seconds = session.latencies({name: array[:1] for name, array in inputs.items()}, 3)
+        assert seconds.shape == (3,)
+        assert (seconds > 0).all()
+        facts = session.facts()
+    assert facts["artifact_sha256"]
+    assert "TF.js 4.22.0, Chromium" in str(facts["runtime_version"])
+    assert target.backend in str(facts["accelerator"])
+
+
+@pytest.mark.slow
+def test_cold_start_is_measured_from_the_page_load(target: TfjsTarget, exports: dict[tuple[str, int], Export]) -> None:
+    export = exports["mlp", 2]
+    seconds = target.cold_start(export, export.evidence.cases()[0].inputs)
+    assert seconds is not None
+    with target.open(export) as session:
+        assert seconds > session.latencies(export.evidence.cases()[0].inputs, 1)[0] / 1000
+
+
+@pytest.mark.slow
+def test_unknown_input_and_wrong_shape_are_refused(target: TfjsTarget, exports: dict[tuple[str, int], Export]) -> None:
+    with target.open(exports["mlp", 2]) as session:
+        with pytest.raises(TargetError, match="there is no input 'nonsense'; there are: features"):
+            session.predict({"nonsense": np.zeros((1, 30), np.float32)})
+        with pytest.raises(TargetError):
+            session.predict({"features": np.zeros((1, 7), np.float32)})
+
+
+def test_other_signature_is_unsupported(exports: dict[tuple[str, int], Export]) -> None:
+    reason = TARGETS[0].unsupported(exports["transformer", 2], "from_text")
+    assert reason is not None
+    assert "'static' only" in reason
+
+
+def test_wrong_browser_path_is_said_with_the_remedy(
+    exports: dict[tuple[str, int], Export], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CHROMIUM", "/nowhere/chromium")
+    with pytest.raises(TargetError, match=r"CHROMIUM=/nowhere/chromium is no program.*apt-get install chromium"):
+        TARGETS[0].open(exports["mlp", 2])
+
+
+def test_program_that_is_no_browser_is_said_and_leaves_nothing(
+    exports: dict[tuple[str, int], Export], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("CHROMIUM", "/bin/false")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with pytest.raises(TargetError, match="Chromium does not start"):
+        TARGETS[0].open(exports["mlp", 2])
+    assert not list(tmp_path.glob("export-once-chromium-*"))
+
+
+HOLDS_A_SESSION = """
+import sys
+from compare.targets.tfjs import TARGETS
+from export.bundle import find_exports
+with TARGETS[0] as target:
+    with target.open(find_exports(models=["mlp"], versions=[2])[0]) as session:
+        print(target._browser()._profile, flush=True)
+        if sys.argv[1] == "fail":
+            raise RuntimeError("on purpose")
+        session.predict({"features": __import__("numpy").zeros((100_000_000, 30), "float32")})
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("end", ["fail", "interrupt"])
+def test_nothing_is_left_behind_when_the_caller_ends_early(spawn: Callable[..., subprocess.Popen], end: str) -> None:
+    process = spawn(
+        sys.executable, "-c", HOLDS_A_SESSION, end,
+        cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    assert process.stdout
+    profile = Path(process.stdout.readline().decode().strip())
+    assert profile.name.startswith("export-once-chromium-")
+    family = psutil.Process(process.pid).children(recursive=True)
+    if end == "interrupt":
+        os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does: to all of the group
+    process.wait(60)
+    _, alive = psutil.wait_procs(family, timeout=20)
+    assert not alive
+    assert not profile.exists()
