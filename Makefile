@@ -9,6 +9,8 @@ PY := .venv/bin/python
 TIMED := $(PY) -m deploy.timed
 BOOTSTRAP := sh deploy/bootstrap.sh
 PYTEST := $(PY) -m pytest
+# What the line makes below $ARTIFACTS, by name: that folder may hold something else too.
+BUILT := savedmodels evidence lite web repository training data check run logs cold.json times.json
 
 export UV_NO_SYNC := 1
 export TF_CPP_MIN_LOG_LEVEL ?= 2
@@ -74,7 +76,8 @@ down:  ## stop everything that deploy-all started
 	@if [ -x $(PY) ]; then $(PY) -m deploy down; fi
 
 clean: down  ## stop, and remove what was built; the environments and the reports stay
-	rm -rf "$${ARTIFACTS:-artifacts}" web/demo/dist .pytest_cache .mypy_cache .ruff_cache
+	cd "$${ARTIFACTS:-artifacts}" 2>/dev/null && rm -rf $(BUILT) || true
+	rm -rf web/demo/dist .pytest_cache .mypy_cache .ruff_cache
 
 lock:  ## compile the locks again; UPGRADE=1 takes newer versions
 	@$(BOOTSTRAP) -m deploy.lock $(if $(UPGRADE),--upgrade)

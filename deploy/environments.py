@@ -299,7 +299,7 @@ def _reason(text: str) -> str:
     """The line of a tool's messages that says why: the first error, else the last line."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     errors = [line for line in lines if line.lower().startswith(("error", "npm error"))]
-    return (errors or lines[-1:] or ["no message"])[0]
+    return (errors or lines[-1:] or ["no message"])[0].removeprefix("error: ")
 
 
 def _read(path: Path) -> str:
