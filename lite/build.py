@@ -32,9 +32,8 @@ if TYPE_CHECKING:
 
 WORKERS = 2  # each holds TensorFlow, about 700 MB
 LIMIT_S = 240  # for one conversion; the largest seen here takes 10 s
-_CODE = [
-    Path(__file__).with_name(f"{name}.py") for name in ("build", "convert", "inspect", "reasons", "graph", "variants")
-]
+SCHEMA = 1  # of the json; a new number has every file made again
+_CODE = [Path(__file__).with_name(f"{name}.py") for name in ("convert", "inspect", "reasons", "graph", "variants")]
 
 
 @dataclass(frozen=True)
@@ -99,7 +98,7 @@ def _jobs(export: Export, names: Iterable[str] | None) -> list[Job]:
         variant = VARIANTS[name]
         # The evidence counts for int8 only, which is calibrated with it.
         evidence = export.description.get("evidence", {}).get("sha256") if variant.quantization == "int8" else None
-        made_from = fingerprint(_CODE, extra=json.dumps([export.sha256, content, evidence, name, _versions()]))
+        made_from = fingerprint(_CODE, extra=json.dumps([SCHEMA, export.sha256, content, evidence, name, _versions()]))
         signature = brought["signature"] if brought else variant.signature_in(signatures)
         jobs.append(Job(export, variant, signature, made_from))
     return jobs
@@ -157,7 +156,7 @@ def _convert_all(jobs: list[Job]) -> list[Result]:
 def _convert(job: Job, worker: _Worker) -> Result:
     started = time.monotonic()
     description: dict[str, Any] = {
-        "schema": 1,
+        "schema": SCHEMA,
         "model": job.export.model,
         "version": job.export.version,
         "variant": job.variant.name,
@@ -261,7 +260,9 @@ class _Worker:
             code = self._stop()
             if late:
                 raise ConversionFailed(f"the TFLite converter was stopped after {LIMIT_S} s", may_pass=True)
-            # SIGKILL comes from outside: often the kernel, when memory is short.
+            if code in (-signal.SIGINT, -signal.SIGTERM):
+                raise ArtifactError(f"the conversion of {job} was stopped from outside; run the command again to go on")
+            # SIGKILL comes from outside too: often from the kernel, when memory is short.
             reason = f"the TFLite converter crashed ({_ended_by(code)})"
             raise ConversionFailed(reason, may_pass=code == -signal.SIGKILL)
         answer = json.loads(line)

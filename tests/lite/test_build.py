@@ -32,6 +32,7 @@ def start_lite(root: Path, *arguments: str) -> subprocess.Popen:
         env={**os.environ, "ARTIFACTS": str(root), "MODELS": ""},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
 
 
@@ -73,13 +74,17 @@ def test_build_from_the_savedmodel_alone_then_only_what_is_out_of_date(mlp_root:
 
 
 @pytest.mark.slow
-def test_build_killed_leaves_nothing_half_written_and_the_next_one_recovers(mlp_root: Path):
+@pytest.mark.parametrize("end", ["kill", "Ctrl-C"])
+def test_build_interrupted_leaves_nothing_half_written_and_the_next_one_recovers(mlp_root: Path, end: str):
     folder = mlp_root / "lite" / "mlp" / "2"
     variants = ("float32", "int8")
     process = start_lite(mlp_root, "--variants", *variants)
     try:
         wait_for(lambda: list(folder.glob(".tmp-*")) or list(folder.glob("*.json")))
         workers = psutil.Process(process.pid).children(recursive=True)
+        if end == "Ctrl-C":  # reaches the workers as well
+            os.killpg(process.pid, signal.SIGINT)
+            assert process.wait(60) == 130
     finally:
         process.kill()
         process.wait()
