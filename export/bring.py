@@ -98,7 +98,7 @@ def _copy(path: Path, export: Export) -> None:
 
 def _record(export: Export, given: Rows | None, *, path: Path, reference: str, made_from: str) -> None:
     from export.inspection import read_signatures
-    from export.running import Runner
+    from export.running import LoadedModel
 
     signatures = read_signatures(export.saved_model)
     with_inputs = {n: s for n, s in signatures.items() if s["outputs"]}
@@ -107,7 +107,7 @@ def _record(export: Export, given: Rows | None, *, path: Path, reference: str, m
     signature = "serving_default" if "serving_default" in with_inputs else min(with_inputs)
     spec, chosen = spec_of(export.model, signature, signatures[signature])
     rows = check_inputs(given, spec) if given is not None else default_inputs(spec, chosen)
-    runner = Runner(export.saved_model, signature, path)
+    runner = LoadedModel(export.saved_model, path).signature(signature)
     answers = runner.run(rows)
     if reference == "keras":
         from export.brought_keras import run_keras
@@ -193,7 +193,7 @@ def _made_up(shape: tuple[int, ...], dtype: str, generator: np.random.Generator)
 def read_inputs(path: Path) -> Rows:
     """The arrays of the user's ``.npz``. Raises ModelError."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             rows = dict(file)
     except FileNotFoundError:
         raise ModelError(f"{path} does not exist; give an .npz file whose keys are the names of the inputs") from None

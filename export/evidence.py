@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -48,11 +49,11 @@ class Evidence:
     def load(cls, path: Path) -> Evidence:
         """Read an ``.npz``. Raises ArtifactError when it is missing or damaged."""
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
                 return cls(dict(file))
         except FileNotFoundError:
             raise ArtifactError(f"{path} is missing; run `make deploy-all` to record it") from None
-        except (OSError, ValueError, EOFError) as error:
+        except (OSError, ValueError, EOFError, BadZipFile, KeyError) as error:
             raise ArtifactError(f"{path} is damaged ({error}); delete it and run `make deploy-all`") from error
 
     def signatures(self) -> list[str]:

@@ -1,8 +1,8 @@
-"""Run one signature of a SavedModel with TensorFlow, row count and fixed batches taken care of."""
+"""Run the signatures of a SavedModel with TensorFlow, row count and fixed batches taken care of."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
@@ -16,18 +16,27 @@ if TYPE_CHECKING:
 Rows = dict[str, NDArray]
 
 
-class Runner:
-    """A loaded signature. ``named`` is the path that errors name: the user's own, not our copy of it."""
+class LoadedModel:
+    """A SavedModel. ``named`` is the path that errors name: the user's own, not our copy of it. Raises ModelError."""
 
-    def __init__(self, folder: Path, signature: str, named: Path | None = None):
+    def __init__(self, folder: Path, named: Path | None = None):
         self.named = named or folder
         try:
             self._model = tf.saved_model.load(str(folder))
-            self._function = self._model.signatures[signature]
         except Exception as error:  # TensorFlow raises many kinds for a damaged SavedModel
             raise ModelError(
                 f"TensorFlow cannot load {self.named} ({first_line(error)}); export the model again"
             ) from error
+
+    def signature(self, name: str) -> Runner:
+        return Runner(self.named, self._model.signatures[name])
+
+
+class Runner:
+    """One signature of a loaded model."""
+
+    def __init__(self, named: Path, function: Any):
+        self.named, self._function = named, function
         _, specs = self._function.structured_input_signature
         batches = {spec.shape[0] for spec in specs.values() if spec.shape.rank}
         self._batch = next(iter(batches)) if len(batches) == 1 else None

@@ -34,14 +34,11 @@ def exports() -> dict[tuple[str, int], Export]:
 
 @pytest.fixture(scope="session")
 def runner() -> Callable[[Export, str], Runner]:
-    """``runner(export, signature)``: a signature of its SavedModel on TensorFlow, each loaded once."""
-    from export.running import Runner
+    """``runner(export, signature)``: a signature of its SavedModel on TensorFlow, each model loaded once."""
+    from export.running import LoadedModel
 
-    @cache
-    def load(export: Export, signature: str) -> Runner:
-        return Runner(export.saved_model, signature)
-
-    return load
+    load = cache(lambda export: LoadedModel(export.saved_model))
+    return lambda export, signature: load(export).signature(signature)
 
 
 def pick_free_port() -> int:
