@@ -21,22 +21,22 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 START_LIMIT_S = 30
-PORTS = ("GRPC_PORT", "REST_PORT", "EDGE_PORT", "WEB_PORT")
 
 
 @contextlib.contextmanager
 def own_services(root: Path, *, serving: bool = True, edge: bool = True) -> Iterator[dict[str, str]]:
     """Start a model server and an edge service over the artefacts in ``root``; yields why one is not well, by its name.
 
-    Meanwhile ARTIFACTS and the ports are set in this process's environment, so that targets and processes started here
-    ask these services and not the deployed ones.
+    Meanwhile ARTIFACTS and the ports of what was started are set in this process's environment, so that targets and
+    processes started here ask these services and not the deployed ones.
     """
     before = dict(os.environ)
-    os.environ.update({"ARTIFACTS": str(root), **{name: str(number) for name, number in _free_ports().items()}})
+    os.environ["ARTIFACTS"] = str(root)
     try:
         with contextlib.ExitStack() as stack:
             unwell = {}
             if edge:
+                os.environ["EDGE_PORT"] = str(free_ports(1)[0])
                 process, log = stack.enter_context(_edge())
                 deadline = time.monotonic() + START_LIMIT_S
             if serving:
@@ -106,7 +106,3 @@ def _wait(process: subprocess.Popen | None, log: Path, deadline: float) -> str:
 
 def _edge_service() -> Service:
     return next(service for service in load_services() if service.name == "edge")
-
-
-def _free_ports() -> dict[str, int]:
-    return dict(zip(PORTS, free_ports(len(PORTS)), strict=True))

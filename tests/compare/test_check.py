@@ -1,0 +1,127 @@
+"""``python -m compare.check`` as a user runs it, on SavedModels as users have them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import psutil
+import pytest
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory, repository):
+    """two_in_two_out, words, fixed_batch and broken, saved by a process of its own."""
+    folder = tmp_path_factory.mktemp("models")
+    script = repository / "tests" / "compare" / "make_models.py"
+    done = subprocess.run([sys.executable, script, folder], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture
+def check(tmp_path, repository):
+    """``check(path, …)`` → (exit code, summary or None, output)."""
+    environment = {**os.environ, "ARTIFACTS": str(tmp_path / "artifacts"), "REPORTS": str(tmp_path / "reports")}
+    environment.pop("MODELS", None)
+
+    def run(path, *options):
+        command = [sys.executable, "-m", "compare.check", str(path), *map(str, options)]
+        done = subprocess.run(command, cwd=repository, env=environment, capture_output=True, text=True)
+        summary = tmp_path / "reports" / "check" / path.name.removesuffix(".keras") / "summary.json"
+        found = json.loads(summary.read_text()) if summary.is_file() else None
+        return done.returncode, found, done.stdout + done.stderr
+
+    return run
+
+
+def rows_of(summary):
+    return {row["target"]: row for row in summary["rows"]}
+
+
+def test_check_of_several_inputs_and_outputs_passes_on_every_float_target(check, models):
+    code, summary, output = check(models / "two_in_two_out")
+    assert code == 0, output
+    rows = rows_of(summary)
+    assert {o["name"] for o in rows["savedmodel"]["outputs"]} == {"score", "total"}
+    for target in ("savedmodel", "serving-rest", "serving-grpc", "lite-float32", "lite-float16"):
+        assert rows[target]["verdict"] == "pass", rows[target]
+        assert all(o["n"] >= 4 for o in rows[target]["outputs"])
+    for target in ("lite-int8", "lite-dynamic"):
+        assert rows[target]["verdict"] == "info", rows[target]
+    assert rows["keras"]["verdict"] == "skipped"
+    assert all(row["reason"] for row in summary["rows"] if row["verdict"] == "skipped")
+    assert "INPUTS=file.npz" in output
+
+
+def test_check_of_strings_runs_where_strings_run(check, models):
+    code, summary, output = check(models / "words", "--targets", "savedmodel,lite-float32,tfjs-cpu,edge-http")
+    assert code == 0, output
+    rows = rows_of(summary)
+    assert rows["savedmodel"]["verdict"] == "pass"
+    for target in ("lite-float32", "tfjs-cpu", "edge-http"):
+        assert rows[target]["verdict"] == "skipped"
+        assert "string" in rows[target]["reason"].lower()
+
+
+def test_check_of_a_fixed_batch_with_inputs_of_ones_own(check, models, tmp_path):
+    inputs = tmp_path / "inputs.npz"
+    np.savez(inputs, x=np.random.default_rng(5).normal(size=(8, 6)).astype(np.float32))
+    code, summary, output = check(
+        models / "fixed_batch", "--inputs", inputs, "--targets", "savedmodel,lite-float32,lite-int8,serving-rest"
+    )
+    assert code == 0, output
+    rows = rows_of(summary)
+    assert rows["savedmodel"]["verdict"] == "pass"
+    assert rows["savedmodel"]["outputs"][0]["batches"] == [2]
+    assert rows["savedmodel"]["outputs"][0]["n"] == 8
+    assert "made up" not in output
+
+
+@pytest.mark.parametrize("name", ["broken", "absent"])
+def test_check_of_what_is_no_model_is_one_sentence(check, models, name):
+    code, summary, output = check(models / name)
+    assert code == 2
+    assert summary is None
+    errors = [line for line in output.splitlines() if line.startswith("error:")]
+    assert len(errors) == 1
+    assert str(models / name) in errors[0]
+    assert "Traceback" not in output
+
+
+def test_check_with_inputs_that_do_not_fit_is_one_sentence(check, models, tmp_path):
+    inputs = tmp_path / "inputs.npz"
+    np.savez(inputs, y=np.zeros((4, 6), np.float32))
+    code, _, output = check(models / "fixed_batch", "--inputs", inputs)
+    assert code == 2
+    assert "the model's inputs are ['x']" in output
+    assert "Traceback" not in output
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_check_that_is_interrupted_leaves_no_process(models, tmp_path, repository, number):
+    environment = {**os.environ, "ARTIFACTS": str(tmp_path / "artifacts"), "REPORTS": str(tmp_path / "reports")}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "compare.check", str(models / "two_in_two_out")],
+        cwd=repository,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    for line in process.stdout:
+        if line.startswith("converting: "):
+            break
+    family = psutil.Process(process.pid).children(recursive=True)
+    assert family
+    process.send_signal(number)
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+    _, alive = psutil.wait_procs(family, timeout=10)
+    assert not alive

@@ -1,0 +1,42 @@
+"""Every model on every target, one test each: ``pytest tests/compare/test_parity.py -k 'cnn and tfjs-wasm'`` runs one cell."""
+
+from __future__ import annotations
+
+import pytest
+
+from compare.comparison import Budget, Comparison, plan
+from compare.guard import Guard
+from compare.own_services import own_services
+from compare.target import all_targets
+from deploy.health import trouble
+from deploy.services import load_services
+from export.bundle import find_exports
+from models.artifacts import artifacts_root
+
+pytestmark = pytest.mark.slow
+CELLS = plan(find_exports(), all_targets())
+
+
+@pytest.fixture(scope="module")
+def comparison():
+    """On the running deployment when it is healthy, else on services of this test's own."""
+    with own_services_where_needed(), Guard() as guard:
+        yield Comparison(guard, budget=Budget(), tell=lambda piece: None)
+
+
+def own_services_where_needed():
+    sick = {service.name for service in load_services() if service.name in ("serving", "edge") and trouble(service)}
+    return own_services(artifacts_root(), serving="serving" in sick, edge="edge" in sick)
+
+
+def test_there_are_cells():
+    assert CELLS, "no exports: run `make build` first"
+
+
+@pytest.mark.parametrize("row", CELLS, ids=[f"{row.export.model}-v{row.export.version}-{row.target}" for row in CELLS])
+def test_target_is_still_the_model(row, comparison):
+    comparison.judge(row)
+    comparison.close(row)
+    if row.verdict.verdict == "skipped":
+        pytest.skip(row.verdict.reason)
+    assert row.verdict.verdict == "pass", f"{row.verdict.reason}; next: {row.verdict.next}"
