@@ -56,14 +56,30 @@ def own_services(root: Path, *, serving: bool = True, edge: bool = True) -> Iter
 @contextlib.contextmanager
 def running_command(command: Sequence[str], *, log: Path, environment: dict[str, str]) -> Iterator[subprocess.Popen]:
     """A process in a group of its own, its output in ``log``; the whole group is ended on the way out."""
-    with log.open("w") as file:
-        process = subprocess.Popen(
-            command, cwd=REPOSITORY, env=environment, stdout=file, stderr=subprocess.STDOUT, start_new_session=True
-        )
+    process = None
     try:
+        with log.open("w") as file, _undisturbed():
+            process = subprocess.Popen(
+                command, cwd=REPOSITORY, env=environment, stdout=file, stderr=subprocess.STDOUT, start_new_session=True
+            )
         yield process
     finally:
-        end_group(process)
+        if process is not None:
+            end_group(process)
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Hold SIGINT and SIGTERM back: between a process's start and the name for it, an interrupt would lose it."""
+    held: list[int] = []
+    before = {n: signal.signal(n, lambda number, _: held.append(number)) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if held:
+            raise KeyboardInterrupt
 
 
 def end_group(process: subprocess.Popen) -> None:
