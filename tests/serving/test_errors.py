@@ -99,6 +99,11 @@ BODIES = [
         "Failed to process element: 0 of 'instances' list. Error: INVALID_ARGUMENT: "
         'JSON Value: "x" Type: String is not of expected type: float',
     ),
+    (
+        f'{{"inputs": {"[" * 70}1.0{"]" * 70}}}',
+        400,
+        "lists are nested 70 deep, and no tensor has more than 64 dimensions",
+    ),
     ('{"inputs": [[1.0, 2.0], [3.0]]}', 400, "Encountered list at unexpected size: 1 at level: 1 expected size: 2"),
 ]  # fmt: skip
 

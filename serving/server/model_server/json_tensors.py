@@ -14,7 +14,7 @@ import numpy as np
 
 from model_server.errors import Code, ServingError, invalid
 from model_server.json_parse import debug_string
-from model_server.tensors import BY_ENUM, Kind
+from model_server.tensors import BY_ENUM, MAX_RANK, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,6 +44,8 @@ def tensor_of(value: Any, kind: Kind) -> NDArray:
         if not level:
             break
         level = level[0]
+    if len(shape) > MAX_RANK:
+        raise invalid(f"lists are nested {len(shape)} deep, and no tensor has more than {MAX_RANK} dimensions")
     flat: list[Any] = []
     _walk(value, 0, shape, kind, flat)
     array = np.empty(len(flat), kind.dtype)

@@ -54,6 +54,7 @@ BY_ENUM = {kind.enum: kind for kind in KINDS}
 BY_DTYPE = {kind.dtype: kind for kind in KINDS}
 # More elements than this are refused before anything is allocated (2 GiB of float32, the largest message there is).
 MAX_ELEMENTS = 1 << 29
+MAX_RANK = 64  # NumPy's limit
 # Field numbers of TensorProto whose packed form on the wire is the array's own little-endian memory.
 _PACKED_TAG = {np.dtype(np.float32): b"\x2a", np.dtype(np.float64): b"\x32"}
 
@@ -65,7 +66,7 @@ def from_proto(tensor: Any, alias: str) -> NDArray:
     if kind is None or tensor.tensor_shape.unknown_rank or any(size < 0 for size in shape):
         raise invalid(f"tensor parsing error: {alias}")
     count = math.prod(shape)
-    if count > MAX_ELEMENTS:
+    if count > MAX_ELEMENTS or len(shape) > MAX_RANK:
         raise invalid(f"tensor parsing error: {alias}")
     content = tensor.tensor_content
     if content and kind.enum != 7:
