@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -19,6 +18,7 @@ from compare.tolerances import limits_for
 from compare.verdict import Verdict, metric_value, verify
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -84,14 +84,17 @@ class Bench:
         """One block of single requests; ``turn`` chooses the row, so that blocks do not all ask the same."""
         session = self._session(name, export, signature)
         row = one_row(export, signature, turn)
-        pid = self._busy_process(name, session)
-        before = cpu_seconds(pid) if pid else None
+        clock = self._cpu_clock(name, session)
+        before = clock()
         seconds = session.latencies(row, calls)
-        after = cpu_seconds(pid) if pid else None
+        after = clock()
         return Block(seconds, after - before if before is not None and after is not None else None)
 
     def facts(self, name: str, export: Export, signature: str) -> dict[str, object]:
-        return self._session(name, export, signature).facts()
+        facts = self._session(name, export, signature).facts()
+        if find_target(name).isolation == "process":
+            facts["rss_bytes"] = None  # this process holds other runtimes too, so its memory is no figure of one
+        return facts
 
     def nonfinite(self, name: str, export: Export, signature: str) -> dict[str, str] | None:
         return answers_to_nonfinite(self._session(name, export, signature).predict, one_row(export, signature))
@@ -147,11 +150,11 @@ class Bench:
             self._targets[name] = self._exit.enter_context(target)
         return self._targets[name]
 
-    def _busy_process(self, name: str, session: Session) -> int | None:
-        """The process whose CPU time a request costs: this one, the server's, or nobody knows (a page)."""
+    def _cpu_clock(self, name: str, session: Session) -> Callable[[], float | None]:
+        """CPU seconds of whoever answers: the server's processes, this one, or nobody knows (a page)."""
         if isinstance(pid := session.facts().get("pid"), int):
-            return pid
-        return os.getpid() if find_target(name).isolation == "process" else None
+            return lambda: cpu_seconds(pid)
+        return time.process_time if find_target(name).isolation == "process" else lambda: None
 
 
 def fixed_batch(export: Export) -> int | None:

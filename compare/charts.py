@@ -11,6 +11,8 @@ from compare import units
 from compare.terminal import worst
 
 ERROR_DECADES = (-9, 0)  # the gauge's scale; an error of 0 stands at its left end
+SMALLEST_ERROR = 1e-6  # of the size chart
+LETTER = 7.0  # px, the width of a letter in a label
 
 
 def gauge(row: dict[str, Any], *, width: int = 92) -> Markup:
@@ -59,7 +61,7 @@ def size_against_error(rows: list[dict[str, Any]]) -> Markup:
     for row in rows:
         error = worst(row, "would_pass_at")
         if row["artifact_bytes"] and error is not None:
-            points.setdefault((row["artifact_bytes"], _rounded(max(error, 1e-9))), []).append(row["target"])
+            points.setdefault((row["artifact_bytes"], _rounded(error)), []).append(row["target"])
     if not points:
         return Markup("")
     left, right, top, width, height = 62, 20, 10, 520, 250
@@ -70,16 +72,19 @@ def size_against_error(rows: list[dict[str, Any]]) -> Markup:
         y = up(value)
         parts.append(
             f'<line class="grid" x1="{left}" x2="{width - right}" y1="{y:.1f}" y2="{y:.1f}"/>'
-            f'<text class="tick" x="{left - 8}" y="{y + 3.5:.1f}" text-anchor="end">{units.error(value)}</text>'
+            f'<text class="tick" x="{left - 8}" y="{y + 3.5:.1f}" text-anchor="end">{value:.0e}</text>'
         )
-    taken: list[tuple[float, float, float]] = []
-    for (size, error), targets in sorted(points.items()):
-        px, py = across(size), up(error)
-        label = _shared_label(targets)
-        x, y, anchor = _free_place(px, py, len(label) * 6.1, width - right, taken)
+    places = {point: (across(point[0]), up(point[1])) for point in points}
+    taken = [(x - 5, x + 5, y) for x, y in places.values()]
+    for point, (px, py) in sorted(places.items()):
+        label = _shared_label(points[point])
+        x, y = _free_place(px, py, len(label) * LETTER, width - right, taken)
+        leader = (
+            f'<line class="leader" x1="{px:.1f}" x2="{px:.1f}" y1="{py:.1f}" y2="{y + 5:.1f}"/>' if y < py - 4 else ""
+        )
         parts.append(
-            f'<circle class="dot" cx="{px:.1f}" cy="{py:.1f}" r="3.6"/>'
-            f'<text class="label" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(label)}</text>'
+            f'{leader}<circle class="dot" cx="{px:.1f}" cy="{py:.1f}" r="3.6"/>'
+            f'<text class="label" x="{x:.1f}" y="{y + 4:.1f}">{escape(label)}</text>'
         )
     return _svg(width, height, parts, "artefact size against error")
 
@@ -124,9 +129,8 @@ def _svg(width: int, height: int, parts: list[str], title: str) -> Markup:
 
 
 def _rounded(error: float) -> float:
-    """To one and a half digits, so that targets that differ in the last bit share a point."""
-    step = 10.0 ** (math.floor(math.log10(error)) - 0)
-    return round(error / step * 2) / 2 * step
+    """To half a decade and at least 1e-6: below that, runtimes differ in how they round and nothing else."""
+    return 10 ** (round(2 * math.log10(max(error, SMALLEST_ERROR))) / 2)
 
 
 def _shared_label(targets: list[str]) -> str:
@@ -141,14 +145,18 @@ def _shared_label(targets: list[str]) -> str:
 
 def _free_place(
     x: float, y: float, length: float, edge: float, taken: list[tuple[float, float, float]]
-) -> tuple[float, float, str]:
-    """Where a label beside a point covers no other: right or left of it, then lower and lower."""
-    right = x + 8 + length < edge
-    start = x + 8 if right else x - 8 - length
-    place = y + 4
-    for shift in (0, 13, -13, 26, -26, 39, -39, 52):
-        place = y + 4 + shift
-        if all(abs(place - ty) > 11 or start > tx2 or start + length < tx1 for ty, tx1, tx2 in taken):
+) -> tuple[float, float]:
+    """Start and middle height of a label that covers nothing: right of its point, left of it, else ever higher above."""
+    candidates = [(x + 8, y), (x - 8 - length, y)]
+    for step in range(1, 12):
+        candidates += [(x - 4, y - 14 * step), (x + 4 - length, y - 14 * step)]
+    for start, middle in candidates:
+        end = start + length
+        if (
+            start > 60
+            and end < edge
+            and all(abs(middle - ty) > 12 or start > tx2 or end < tx1 for tx1, tx2, ty in taken)
+        ):
             break
-    taken.append((place, start, start + length))
-    return (x + 8 if right else x - 8), place, "start" if right else "end"
+    taken.append((start, end, middle))
+    return start, middle
