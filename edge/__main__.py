@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from edge.app import create_app
 from edge.errors import SettingError
-from edge.library import ModelLibrary, find_descriptions
+from edge.library import ModelLibrary, check_folder
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -55,9 +55,9 @@ def serve(options: argparse.Namespace) -> None:
     if options.threads < 1:
         raise SettingError(f"--threads {options.threads} is no number of threads; use 1 or more")
     _check_port(options.bind, options.port)
-    found = find_descriptions(options.models, options.variant)
+    found = check_folder(options.models, options.variant)
     print(
-        f"edge: {len(found)} {options.variant} files in {options.models}, http://{options.bind}:{options.port}",
+        f"edge: {found} {options.variant} files in {options.models}, http://{options.bind}:{options.port}",
         flush=True,
     )
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from edge.errors import EdgeError, ModelFileError, NotFoundError, SettingError
-from edge.runtime import LiteModel
+from edge.runtime import LiteModel, read_model
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 
@@ -23,6 +24,24 @@ def find_descriptions(folder: Path, variant: str) -> list[Path]:
             f"{folder} has no model with the variant {variant!r}{there}; choose another --variant or --models"
         )
     return found
+
+
+def check_folder(folder: Path, variant: str) -> int:
+    """The number of files that are whole. Raises SettingError when there is none. Quick: LiteRT is not needed."""
+    broken = []
+    found = find_descriptions(folder, variant)
+    for path in found:
+        try:
+            read_model(path.with_suffix(".tflite"))
+        except ModelFileError as error:
+            broken.append(error)
+    if len(broken) == len(found):
+        raise _nothing_loads(folder, broken)
+    return len(found) - len(broken)
+
+
+def _nothing_loads(folder: Path, broken: Sequence[EdgeError]) -> SettingError:
+    return SettingError(f"no model of {folder} can be loaded: " + "; ".join(str(error) for error in broken))
 
 
 class ModelLibrary:
@@ -42,7 +61,7 @@ class ModelLibrary:
             except ModelFileError as error:
                 self._broken.setdefault(name, {})[version] = error
         if not any(self._models.values()):
-            raise SettingError(f"no model of {folder} can be loaded: " + "; ".join(str(e) for e in self.errors()))
+            raise _nothing_loads(folder, self.errors())
 
     def errors(self) -> list[EdgeError]:
         return [error for versions in self._broken.values() for error in versions.values()]

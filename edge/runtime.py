@@ -33,10 +33,7 @@ class LiteModel:
     def __init__(self, path: Path, *, threads: int = 1) -> None:
         self.path = path
         self.threads = threads
-        self.description = read_description(path.with_suffix(".json"))
-        if self.description["error"]:
-            raise ModelFileError(f"there is no {path.name} of {_label(self.description)}: {self.description['error']}")
-        content = _read_checked(path, self.description["sha256"])
+        self.description, content = read_model(path)
         affine = self.description["affine"]
         self.inputs = [Tensor.from_json(t, affine["inputs"].get(t["name"])) for t in self.description["inputs"]]
         self.outputs = [Tensor.from_json(t, affine["outputs"].get(t["name"])) for t in self.description["outputs"]]
@@ -133,6 +130,14 @@ class LiteModel:
         except (RuntimeError, ValueError) as error:
             self._shapes = {}
             raise EdgeError(f"LiteRT could not run {self.path.name} of {_label(self.description)}: {error}") from error
+
+
+def read_model(path: Path) -> tuple[dict[str, Any], bytes]:
+    """The json and the content of a .tflite file, compared with each other. Raises ModelFileError; needs no LiteRT."""
+    description = read_description(path.with_suffix(".json"))
+    if description["error"]:
+        raise ModelFileError(f"there is no {path.name} of {_label(description)}: {description['error']}")
+    return description, _read_checked(path, description["sha256"])
 
 
 _NEEDED = {"model", "version", "variant", "sha256", "bytes", "error", "inputs", "outputs", "affine", "stateful"}
