@@ -64,7 +64,7 @@ def start_app() -> Iterator[StartApp]:
         yield lambda **options: stack.enter_context(running_app(**options))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def page_address() -> Iterator[str]:
     """The page over the built artefacts, with a model server and an edge service of its own."""
     publish_all()

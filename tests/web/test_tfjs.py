@@ -122,7 +122,8 @@ def test_nothing_is_left_behind_when_the_caller_ends_early(spawn: Callable[..., 
         cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
     assert process.stdout
-    profile = Path(process.stdout.readline().decode().strip())
+    with process.stdout as lines:
+        profile = Path(lines.readline().decode().strip())
     assert profile.name.startswith("export-once-chromium-")
     family = psutil.Process(process.pid).children(recursive=True)
     if end == "interrupt":

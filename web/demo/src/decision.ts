@@ -35,11 +35,12 @@ export function read(outputs: Outputs, spec: Spec): Reading {
   return { answer: labelName(place, spec), unit: "", score: probability.toFixed(4) };
 }
 
-/** The sample's true label in the words of the decision; empty when nobody labelled it. */
+/** The sample's truth, "labelled 7" or "measured 357.30 ppm"; empty when nobody labelled it. */
 export function readLabel(label: Nested, spec: Spec): string {
   const value = flatten(label)[0];
   if (label === null || value === undefined || !spec.decision) return "";
-  return spec.decision.kind === "value" ? quantity(value, spec.decision.unit) : labelName(value, spec);
+  if (spec.decision.kind === "value") return `measured ${quantity(value, spec.decision.unit)}`;
+  return `labelled ${labelName(value, spec)}`;
 }
 
 export function compare(outputs: Outputs, reference: Outputs, spec: Spec): { agreement: Agreement; largest: number } {

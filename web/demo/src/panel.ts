@@ -65,8 +65,7 @@ export class Panel {
     this.element.dataset.kind = kindOf(spec);
     this.choices.append(
       ...samples.map((sample, place) => {
-        const label = readLabel(sample.label, spec);
-        const button = element("button", { type: "button", title: label ? `labelled ${label}` : "" }, drawThumbnail(sample, spec, place));
+        const button = element("button", { type: "button", title: readLabel(sample.label, spec) }, drawThumbnail(sample, spec, place));
         button.addEventListener("click", () => this.choose(place));
         return button;
       }),
@@ -161,8 +160,7 @@ export class Panel {
     const sample = this.samples[this.chosen];
     if (!sample) return;
     [...this.choices.children].forEach((button, place) => button.setAttribute("aria-pressed", String(place === this.chosen)));
-    const label = readLabel(sample.label, this.spec);
-    this.truth.textContent = label ? `labelled ${label}` : "";
+    this.truth.textContent = readLabel(sample.label, this.spec);
     this.draw(sample);
   }
 
