@@ -233,7 +233,7 @@ def run_npm(*arguments: str, folder: Path, remedy: str, root: Path = REPOSITORY)
             "Node.js is missing: run `make setup`, which installs it as a wheel, or install nodejs and npm"
         )
     environment = {**os.environ, "PATH": f"{node}{os.pathsep}{os.environ.get('PATH', '')}"}
-    command = [str(node / "npm"), *arguments, "--no-audit", "--no-fund", "--no-update-notifier"]
+    command = [str(node / "npm"), "--no-audit", "--no-fund", "--no-update-notifier", *arguments]
     done = subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shutil
 import time
 
 from deploy.environments import REPOSITORY, run_npm
@@ -12,6 +11,7 @@ from models.errors import run_cli
 
 PAGE = REPOSITORY / "web" / "demo"
 MADE = {"node_modules", "dist"}
+BUILT = "built.json"  # what the page was made from; inside it, so that it goes away with the page
 
 
 def main() -> int:
@@ -21,17 +21,14 @@ def main() -> int:
         run_npm("run", "check", folder=PAGE, remedy="see the lines above")
         print("the page's types are sound")
         return 0
-    made_from = fingerprint(path for path in PAGE.iterdir() if path.name not in MADE and not path.name.startswith("."))
-    built = PAGE / "dist" / "built.json"  # beside the page: it goes away with the page
-    if not is_current(built, made_from):
+    sources = [p for p in PAGE.iterdir() if p.name not in MADE and not p.name.startswith(".") and p.suffix != ".md"]
+    made_from = fingerprint(sources)
+    if not is_current(PAGE / "dist" / BUILT, made_from):
         start = time.monotonic()
         print("page: building web/demo", flush=True)
-        built.unlink(missing_ok=True)
-        run_npm("run", "build", folder=PAGE, remedy="see the lines above")
-        write_json(built, {"made_from": made_from})
+        run_npm("run", "build", folder=PAGE, remedy="see the lines above")  # replaces dist when it is whole
+        write_json(PAGE / "dist" / BUILT, {"made_from": made_from})
         print(f"page: built in {time.monotonic() - start:.0f} s", flush=True)
-    for leftover in PAGE.glob("dist/.tmp-*"):
-        shutil.rmtree(leftover, ignore_errors=True)
     print(f"page: {PAGE / 'dist'}")
     return 0
 
