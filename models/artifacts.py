@@ -50,17 +50,18 @@ def write_whole(path: Path) -> Iterator[Path]:
             shutil.rmtree(old)
         else:
             os.replace(temporary, path)
-    except OSError as error:
+    except Exception as error:
+        code = _system_code(error)
         setting = "REPORTS" if path.is_relative_to(reports_root()) else "ARTIFACTS"
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        if code in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise ArtifactError(
-                f"cannot write {path}: {error.strerror}; make the folder writable or set {setting}=/another/folder"
+                f"cannot write {path}: {os.strerror(code)}; make the folder writable or set {setting}=/another/folder"
             ) from error
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if code in (errno.ENOSPC, errno.EDQUOT):
             raise ArtifactError(
                 f"no space left for {path}; free some, or set {setting} to a folder on another disk, and run again"
             ) from error
-        if error.errno in (errno.ENOTDIR, errno.EEXIST):
+        if code in (errno.ENOTDIR, errno.EEXIST):
             raise ArtifactError(
                 f"cannot write {path}: a file is in the way of a folder; remove it or set {setting}=/another/folder"
             ) from error
@@ -71,6 +72,16 @@ def write_whole(path: Path) -> Iterator[Path]:
         else:
             with contextlib.suppress(OSError):
                 temporary.unlink()
+
+
+_REPORTED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
+
+
+def _system_code(error: Exception) -> int:
+    """The errno of a failed write, 0 for anything else. TensorFlow and HDF5 give it as text, with errors of their own."""
+    if isinstance(error, OSError) and error.errno:
+        return error.errno
+    return next((code for code in _REPORTED if os.strerror(code) in str(error)), 0)
 
 
 def write_json(path: Path, data: Any) -> None:

@@ -233,6 +233,7 @@ def test_inputs_that_are_no_archive_are_refused(folder, tmp_path):
             bring(folder / "three_wide", name="bad", root=tmp_path / "root", inputs_npz=tmp_path / name)
 
 
+@pytest.mark.slow
 def test_unknown_layer_is_refused_without_a_traceback(folder, tmp_path, repository):
     """As a command sees it, in a process that never knew the class."""
     program = (
