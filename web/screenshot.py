@@ -33,9 +33,8 @@ def take(address: str, out: Path, *, width: int, height: int | None, scheme: Sch
             with write_whole(out) as temporary:
                 temporary.write_bytes(page.screenshot(full_page=height is None))
     except Error as error:
-        raise TargetError(
-            f"no picture of {address}: {first_line(error)}; start the page with `make deploy-all`"
-        ) from error
+        seen = f"; the page logs: {errors[0]}" if errors else ""
+        raise TargetError(f"no picture of {address}: {first_line(error)}{seen}; run `make status`") from error
     finally:
         release(take)
     if errors:

@@ -166,7 +166,7 @@ def open_page(browser: Browser) -> Page:
     page = browser.new_page()
     try:
         page.goto(f"{browser.files.address}/bench.html", timeout=READY_MS)
-        page.wait_for_function("window.bench !== undefined", timeout=READY_MS)
+        page.wait_for_function("() => window.bench !== undefined", timeout=READY_MS)
     except Error as error:
         close_page(page)
         raise TargetError(f"the benchmark page does not load: {first_line(error)}") from error

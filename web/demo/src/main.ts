@@ -71,7 +71,8 @@ async function open(): Promise<void> {
   panels = models.map((entry) => new Panel(entry, ask));
   main.replaceChildren(...panels.map((panel) => panel.element));
   if (!panels.length) main.append(element("p", { class: "notice" }, "No models yet: run `make deploy-all`."));
-  await Promise.all(panels.map((panel) => panel.prepare()));
+  const ready = await Promise.all(panels.map((panel) => panel.prepare()));
+  panels = panels.filter((_, place) => ready[place]);
   for (const panel of panels) ask(panel);
 }
 

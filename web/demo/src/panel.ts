@@ -58,7 +58,20 @@ export class Panel {
     );
   }
 
-  async prepare(): Promise<void> {
+  /** False when there is nothing to ask: the panel then says why, and the others go on. */
+  async prepare(): Promise<boolean> {
+    try {
+      await this.fillIn();
+      return true;
+    } catch (error) {
+      this.answer.textContent = "no samples";
+      this.truth.textContent = `${sentence(error)}; run \`make deploy-all\`, then load this page again`;
+      this.element.setAttribute("aria-busy", "false");
+      return false;
+    }
+  }
+
+  private async fillIn(): Promise<void> {
     const { spec, samples } = await readSamples(this.entry);
     [this.spec, this.samples] = [spec, samples];
     this.element.querySelector(".task")!.textContent = spec.task;
@@ -74,6 +87,7 @@ export class Panel {
     this.addRow("browser", "Browser", size);
     this.addRow("serving", "Server", "REST");
     this.addRow("edge", "Device", "REST");
+    if (!samples.length) throw new Error("the evidence has no rows");
     this.show();
   }
 
@@ -87,10 +101,7 @@ export class Panel {
   async run(status: Record<BackEnd, Place>): Promise<void> {
     const turn = ++this.turn;
     const sample = this.samples[this.chosen];
-    if (!sample) {
-      this.answer.textContent = "no samples";
-      return;
-    }
+    if (!sample) return;
     this.element.setAttribute("aria-busy", "true");
     await this.report("browser", sample, turn, () => this.inBrowser(sample));
     for (const place of ["serving", "edge"] as const) {
