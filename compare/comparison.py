@@ -36,7 +36,7 @@ class Budget:
 
     cell: float = 120.0  # one target with one model, everything together
     cold: float = 120.0  # one cold start
-    evidence: float = 3.0  # all evidence, twice; a slower target answers fewer rows
+    evidence: float = 2.0  # all evidence, twice; a slower target answers fewer rows
     block: float = 0.06  # one block of steady requests
     steady: bool = True
 
