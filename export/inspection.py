@@ -29,14 +29,15 @@ def tensor_hash(folder: Path) -> str:
     reader = tf.train.load_checkpoint(prefix)
     keys = reader.get_variable_to_shape_map()
     names = _own_names(reader) if "_CHECKPOINTABLE_OBJECT_GRAPH" in keys else {}
-    entries = []
+    entries = set()  # Keras stores a variable once for each list that holds it
     for key in keys:
-        if key == "_CHECKPOINTABLE_OBJECT_GRAPH":
+        # A Dropout's random state is no weight: it is drawn anew whenever the Keras model is loaded.
+        if key == "_CHECKPOINTABLE_OBJECT_GRAPH" or names.get(key, key).endswith("seed_generator_state"):
             continue
         value = np.asarray(reader.get_tensor(key))
         data = value.tobytes() if value.dtype != object else b"\0".join(value.ravel().tolist())
         head = f"{names.get(key, key)}\0{value.dtype}\0{value.shape}\0".encode()
-        entries.append(hashlib.sha256(head + data).digest())
+        entries.add(hashlib.sha256(head + data).digest())
     return hashlib.sha256(b"".join(sorted(entries))).hexdigest()
 
 
