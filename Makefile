@@ -13,7 +13,7 @@ PYTEST := $(PY) -m pytest
 BUILT := savedmodels evidence lite web repository training data check run logs cold.json times.json
 
 export UV_NO_SYNC := 1
-export TF_CPP_MIN_LOG_LEVEL ?= 2
+export TF_CPP_MIN_LOG_LEVEL ?= 3
 export MAKE_RUN := $(shell date +%s%N)
 
 help:  ## this list

@@ -8,11 +8,14 @@ import re
 import shutil
 import subprocess
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.line.copy_of_repository import copy_repository
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 ENVIRONMENTS = (".venv", "edge/.venv", "serving/server/.venv", "web/.venv", "web/converter/.venv", "web/demo/dist")
 
