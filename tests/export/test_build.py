@@ -109,23 +109,3 @@ def test_warmup_requests_replay(exports, runner, model):
         batches.add(len(next(iter(answers.values()))))
     assert 1 in batches
     assert max(batches) > 1
-
-
-@pytest.mark.slow
-def test_lite_needs_the_savedmodel_alone(exports, tmp_path, repository):
-    """Nothing after the export reads the Keras model: without it, conversion works all the same."""
-    for part in ("savedmodels", "evidence"):
-        shutil.copytree(exports[MODEL, 2].root / part / MODEL, tmp_path / part / MODEL)
-    assert not (tmp_path / "training").exists()
-    done = subprocess.run(
-        [sys.executable, "-m", "lite", "--variants", "float32", "int8"],
-        cwd=repository,
-        env={**os.environ, "ARTIFACTS": str(tmp_path), "MODELS": MODEL},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    for export in find_exports(tmp_path):
-        assert export.lite("float32").stat().st_size > 1000
-        assert export.lite("int8").stat().st_size > 1000
-    assert not (tmp_path / "training").exists()
