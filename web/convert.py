@@ -59,7 +59,9 @@ def missing_converter() -> str | None:
 
 
 def signature_of(export: Export) -> str:
-    """The signature for runtimes that want one row at a time; a user's own model may not have it."""
+    """The one-row signature of our own exports; of a user's model the signature that was taken."""
+    if brought := export.description.get("brought"):
+        return str(brought["signature"])
     return "static" if "static" in export.description["signatures"] else "serving_default"
 
 

@@ -16,9 +16,9 @@ from compare.browser import acquire, first_line, missing_browser, release
 from compare.target import Session, Target
 from models.artifacts import REPOSITORY, read_json
 from models.errors import TargetError
+from web.convert import VARIANT, description_json, missing_converter, signature_of
 
 if TYPE_CHECKING:
-    from pathlib import Path
     from types import TracebackType
 
     from numpy.typing import NDArray
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from models.spec import TensorSpec
 
 DIST = REPOSITORY / "web" / "demo" / "dist"
-VARIANT = "float32"
-SIGNATURES = ("static", "serving_default")  # of one computation: a graph model holds the first that the export has
 READY_MS = 60_000
 ROWS_PER_CALL = 256
 _names = itertools.count()
@@ -53,8 +51,9 @@ class TfjsTarget(Target):
         return missing_browser()
 
     def unsupported(self, export: Export, signature: str) -> str | None:
-        if signature not in SIGNATURES:
-            return f"the graph model holds the signature {read_signature(export)!r} only"
+        held = signature_of(export)
+        if signature != held and (held, signature) != ("static", "serving_default"):  # these two compute the same
+            return f"the graph model holds the signature {held!r} only"
         strings = [t.name for t in export.spec.inputs if t.dtype == "string"]
         if strings:
             return f"input {strings[0]!r} takes strings; a TF.js graph model takes numbers only"
@@ -63,8 +62,6 @@ class TfjsTarget(Target):
             return f"the model takes {fixed[0]} rows at a time, no other number; the page asks one row at a time"
         if description_json(export).is_file():
             return read_json(description_json(export))["error"]
-        from web.convert import missing_converter
-
         return missing_converter()
 
     def prepare(self) -> None:
@@ -148,15 +145,6 @@ class TfjsSession(Session):
 
     def close(self) -> None:
         close_page(self._page)
-
-
-def description_json(export: Export) -> Path:
-    return export.web(VARIANT).with_name(f"{VARIANT}.json")
-
-
-def read_signature(export: Export) -> str:
-    path = description_json(export)
-    return read_json(path)["signature"] if path.is_file() else SIGNATURES[0]
 
 
 def open_page(browser: Browser) -> Page:

@@ -53,7 +53,7 @@ export interface Place {
 export type BackEnd = "serving" | "edge";
 
 async function getJson<T>(url: string): Promise<T> {
-  const answer = await fetch(url);
+  const answer = await fetch(url, { signal: AbortSignal.timeout(10_000) });
   if (!answer.ok) throw new Error(`${url} answered ${answer.status}`);
   return (await answer.json()) as T;
 }

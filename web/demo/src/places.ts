@@ -5,6 +5,8 @@ import type { Outputs } from "./decision";
 import { asTensor, flatten } from "./nested";
 import type { Model } from "./runtime";
 
+const PATIENCE_MS = 12_000; // longer than the proxy's own limit, whose sentence is the better one
+
 export interface Answer {
   outputs: Outputs;
   milliseconds: number;
@@ -28,6 +30,7 @@ export async function askBackEnd(place: BackEnd, entry: Entry, sample: Sample, s
   const start = performance.now();
   const answer = await fetch(`/api/${place}/v1/models/${encodeURIComponent(entry.model)}/versions/${entry.version}:predict`, {
     method: "POST",
+    signal: AbortSignal.timeout(PATIENCE_MS),
     headers: { "Content-Type": "application/json" },
     body: JSON.stringify({ instances: [instance] }),
   });

@@ -70,24 +70,28 @@ interface Port {
 export class Model {
   readonly inputs: Port[];
   readonly outputs: Port[];
+  /** Rows of one execution: what the signature states, one where it leaves the batch free. */
+  private readonly step: number;
   private needsAsync = false;
 
   private constructor(private readonly graph: GraphModel) {
     const signature = graph.modelSignature as unknown as Signature;
     this.inputs = ports(signature.inputs);
     this.outputs = ports(signature.outputs);
+    const stated = Object.values(signature.inputs)[0]?.tensorShape?.dim?.[0]?.size;
+    this.step = Math.max(1, Number(stated ?? 1));
   }
 
   static async load(url: string): Promise<Model> {
     return new Model(await loadGraphModel(url));
   }
 
-  /** Answer every row: one execution each, because the exported signature takes one row. */
+  /** Answer every row: one execution each where the signature takes one row. */
   async predict(inputs: Tensors): Promise<Tensors> {
-    const rows = rowCount(inputs);
+    const rows = this.rowCount(inputs);
     const answers: tf.TypedArray[][] = this.outputs.map(() => []);
     let shapes: number[][] = [];
-    for (let row = 0; row < rows; row++) {
+    for (let row = 0; row < rows; row += this.step) {
       const tensors = await this.execute(this.feeds(inputs, row));
       shapes = tensors.map((tensor) => tensor.shape);
       for (const [place, tensor] of tensors.entries()) answers[place]!.push(await tensor.data());
@@ -100,9 +104,9 @@ export class Model {
 
   /** Milliseconds of one request: tensors made from the rows, executed, and the answer read back. */
   async time(inputs: Tensors): Promise<number> {
-    const rows = rowCount(inputs);
+    const rows = this.rowCount(inputs);
     const start = performance.now();
-    for (let row = 0; row < rows; row++) {
+    for (let row = 0; row < rows; row += this.step) {
       const tensors = await this.execute(this.feeds(inputs, row));
       for (const tensor of tensors) await tensor.data();
       tf.dispose(tensors);
@@ -114,14 +118,20 @@ export class Model {
     this.graph.dispose();
   }
 
+  private rowCount(inputs: Tensors): number {
+    const rows = Object.values(inputs)[0]?.shape[0] ?? 0;
+    if (rows % this.step) throw new Error(`this model takes ${this.step} rows at a time, not ${rows}`);
+    return rows;
+  }
+
   private feeds(inputs: Tensors, row: number): Record<string, tf.Tensor> {
     const feeds: Record<string, tf.Tensor> = {};
     for (const port of this.inputs) {
       const tensor = inputs[port.name];
       if (!tensor) throw new Error(`input '${port.name}' is missing`);
       const size = tensor.values.length / tensor.shape[0]!;
-      const values = tensor.values.subarray(row * size, (row + 1) * size);
-      feeds[port.node] = tf.tensor(values, [1, ...tensor.shape.slice(1)], port.dtype);
+      const values = tensor.values.subarray(row * size, (row + this.step) * size);
+      feeds[port.node] = tf.tensor(values, [this.step, ...tensor.shape.slice(1)], port.dtype);
     }
     return feeds;
   }
@@ -145,7 +155,7 @@ export class Model {
 }
 
 type Signature = { inputs: SignaturePorts; outputs: SignaturePorts };
-type SignaturePorts = Record<string, { name: string; dtype: string }>;
+type SignaturePorts = Record<string, { name: string; dtype: string; tensorShape?: { dim?: { size: string }[] } }>;
 
 function ports(described: SignaturePorts): Port[] {
   return Object.entries(described).map(([name, info]) => ({ name, node: info.name, dtype: dtypeOf(info.dtype) }));
@@ -160,14 +170,11 @@ function asList(result: tf.Tensor | tf.Tensor[]): tf.Tensor[] {
   return Array.isArray(result) ? result : [result];
 }
 
-function rowCount(inputs: Tensors): number {
-  return Object.values(inputs)[0]?.shape[0] ?? 0;
-}
-
-/** One answer per row → one tensor with the rows first. */
+/** One answer per execution → one tensor with the rows first. */
 function joinRows(rows: tf.TypedArray[], shape: number[], count: number): Tensor {
   const size = rows[0]?.length ?? 0;
-  const values = rows[0] instanceof Float32Array ? new Float32Array(count * size) : new Int32Array(count * size);
+  const length = rows.length * size;
+  const values = rows[0] instanceof Float32Array ? new Float32Array(length) : new Int32Array(length);
   rows.forEach((row, place) => values.set(row, place * size));
   return { shape: [count, ...shape.slice(1)], values };
 }
