@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from dataclasses import dataclass, field, replace
@@ -13,7 +14,7 @@ import numpy as np
 from compare.guard import Guard, TargetCrashed, TargetHung
 from compare.rows import Row
 from compare.verdict import Verdict
-from models.errors import TargetError
+from models.errors import ArtifactError, TargetError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -171,7 +172,8 @@ class Comparison:
                 row.cold_ms = self._cold(row)
                 self._tell("not measurable\n" if row.cold_ms is None else f"{row.cold_ms:.0f} ms\n")
                 if row.cold_ms is not None:
-                    self._cold_cache.put(row.target, artefact, row.cold_ms)
+                    with contextlib.suppress(ArtifactError):  # a cache that cannot be written costs time, not the run
+                        self._cold_cache.put(row.target, artefact, row.cold_ms)
 
     def _cold(self, row: Row) -> float | None:
         try:

@@ -25,15 +25,6 @@ def cpu_seconds(pid: int) -> float | None:
     return total
 
 
-def resident_bytes(pid: int) -> int | None:
-    """Resident memory of ``pid`` and its children."""
-    try:
-        process = psutil.Process(pid)
-        return sum(member.memory_info().rss for member in [process, *process.children(recursive=True)])
-    except psutil.Error:
-        return None
-
-
 def _scheduled(pid: int) -> float:
     nanoseconds = 0
     for file in Path(f"/proc/{pid}/task").glob("*/schedstat"):

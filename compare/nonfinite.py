@@ -39,8 +39,8 @@ def answers_to_nonfinite(predict: Callable[[Tensors], Tensors], row: Tensors) ->
 
 def _describe(outputs: Tensors) -> str:
     """The first float output in a few words: its value when there is one, else what its elements are."""
-    for value in outputs.values():
-        value = np.asarray(value)
+    for name in sorted(outputs):  # targets give them in different orders
+        value = np.asarray(outputs[name])
         if value.dtype.kind != "f" or not value.size:
             continue
         if np.isnan(value).all():

@@ -64,10 +64,10 @@ class Keras(Target):
     name = "keras"
 
     def unsupported(self, export: Export, signature: str) -> str | None:
-        if signature != "serving_default":
-            return f"a Keras model has no signature {signature!r}"
         if not export.keras_file.is_file():
             return "there is no Keras file: a SavedModel was given, and it is the reference itself"
+        if signature != "serving_default":
+            return f"a Keras model has no signature {signature!r}"
         return None
 
     def prepare(self) -> None:

@@ -115,6 +115,7 @@ def test_check_that_is_interrupted_leaves_no_process(models, tmp_path, repositor
         stderr=subprocess.DEVNULL,
         text=True,
     )
+    assert process.stdout
     for line in process.stdout:
         if line.startswith("converting: "):
             break

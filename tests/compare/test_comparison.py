@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 
@@ -98,10 +99,7 @@ def test_terminal_is_readable_in_a_log_of_100_columns(linear_export, plugin_targ
 
 
 def test_plan_asks_older_versions_only_where_versions_can_be_asked(plugin_targets, tmp_path):
-    class Rest(type(plugin_targets["numpy-float32"])):
-        pass
-
-    rest = Rest()
+    rest = copy.copy(plugin_targets["numpy-float32"])
     rest.name = "serving-rest"
     exports = [Export(tmp_path, "m", version) for version in (1, 2)]
     cells = [(row.export.version, row.target) for row in plan(exports, [plugin_targets["numpy-float32"], rest])]
