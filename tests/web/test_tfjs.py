@@ -91,13 +91,21 @@ def test_wrong_browser_path_is_said_with_the_remedy(
         TARGETS[0].open(exports["mlp", 2])
 
 
-def test_program_that_is_no_browser_is_said_and_leaves_nothing(
-    exports: dict[tuple[str, int], Export], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("CHROMIUM", "/bin/false")
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    with pytest.raises(TargetError, match="Chromium does not start"):
-        TARGETS[0].open(exports["mlp", 2])
+STARTS_A_BROWSER = """
+from compare.targets.tfjs import TARGETS
+from models.errors import run_cli
+run_cli(TARGETS[0].prepare)
+"""
+
+
+def test_program_that_is_no_browser_is_said_and_leaves_nothing(tmp_path: Path) -> None:
+    environment = {**os.environ, "CHROMIUM": "/bin/false", "TMPDIR": str(tmp_path)}
+    command = [sys.executable, "-c", STARTS_A_BROWSER]
+    done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    (sentence,) = done.stderr.splitlines()
+    assert sentence.startswith("error: Chromium does not start: ")
+    assert "apt-get install chromium" in sentence
     assert not list(tmp_path.glob("export-once-chromium-*"))
 
 
