@@ -26,7 +26,7 @@ deploy-all: build  ## set up, train, export, convert, publish, start every servi
 demo: deploy-all  ## compare outputs and latency of every target on the running deployment
 	@$(TIMED) compare --table -- $(PY) -m compare
 
-check: setup  ## the same verdict for your own model: make check SAVED_MODEL=path [INPUTS=file.npz]
+check: page serving/server/.venv-tensorflow  ## the same verdict for your own model: make check SAVED_MODEL=path [INPUTS=file.npz]
 	@$(PY) -m compare.check $(if $(SAVED_MODEL),"$(SAVED_MODEL)") $(if $(INPUTS),--inputs "$(INPUTS)")
 
 build: publish page  ## all artefacts, without starting anything
@@ -50,7 +50,7 @@ publish: convert  ## the model repository that the servers watch
 page: setup  ## the demo page, from web/demo
 	@$(TIMED) page -- $(PY) -m deploy.page
 
-test: build  ## the tests that CI runs
+test: build serving/server/.venv-tensorflow  ## the tests that CI runs
 	$(PYTEST) -m "not exhaustive"
 
 test-fast: build  ## the tests of under three minutes
