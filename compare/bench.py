@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from compare.cold import one_row
+from compare.cold import fixed_batch, one_row
 from compare.cpu_time import cpu_seconds
 from compare.decision import agreement
 from compare.nonfinite import answers_to_nonfinite
@@ -82,8 +82,11 @@ class Bench:
 
     def steady(self, name: str, export: Export, signature: str, calls: int, turn: int) -> Block:
         """One block of single requests; ``turn`` chooses the row, so that blocks do not all ask the same."""
+        reopened = (name, export) not in self._sessions
         session = self._session(name, export, signature)
         row = one_row(export, signature, turn)
+        if reopened:  # another runtime took this process down; the first answer after that is no steady one
+            session.predict(row)
         clock = self._cpu_clock(name, session)
         before = clock()
         seconds = session.latencies(row, calls)
@@ -155,9 +158,3 @@ class Bench:
         if isinstance(pid := session.facts().get("pid"), int):
             return lambda: cpu_seconds(pid)
         return time.process_time if find_target(name).isolation == "process" else lambda: None
-
-
-def fixed_batch(export: Export) -> int | None:
-    """The number of rows that a user's model insists on, None when it takes any."""
-    sizes = {tensor.shape[0] for tensor in export.spec.inputs if tensor.shape}
-    return next((size for size in sizes if size is not None), None)

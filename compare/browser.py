@@ -129,12 +129,13 @@ class Browser:
                 chromium_sandbox=False,
                 args=[*FLAGS],
             )
+            page = self._context.pages[0]
+            self.version: str = page.evaluate("navigator.userAgent.match(/Chrome\\/([\\d.]+)/)[1]")
         except BaseException as error:
             self.close()
             if isinstance(error, Error):
                 raise TargetError(f"Chromium does not start: {first_line(error)}; {REMEDY}") from error
             raise
-        self.version: str = self._context.pages[0].evaluate("navigator.userAgent.match(/Chrome\\/([\\d.]+)/)[1]")
         self.files = FileServer()
 
     def new_page(self) -> Page:

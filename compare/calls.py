@@ -48,12 +48,7 @@ def exercise(
     four; the calls say how many. ``fixed_batch``: the model takes only this many rows, so every call has as many.
     """
     if fixed_batch:
-        return [
-            _ask(predict, case, start, fixed_batch, repeat)
-            for case in cases
-            for start in range(0, case.rows - fixed_batch + 1, fixed_batch)
-            for repeat in (1, 2)
-        ]
+        return _whole_batches(predict, cases, fixed_batch, seconds)
     first = cases[0]
     calls = [_ask(predict, first, 0, batch, 1) for batch in SMALL_BATCHES if batch <= first.rows]
     share, estimates = _affordable_share(predict, cases, seconds)
@@ -61,6 +56,18 @@ def exercise(
     for case in cases:
         rows = min(case.rows, max(LEAST_ROWS, int(case.rows * share)))
         calls += [_ask(predict, case, 0, rows, repeat) for repeat in (1, 2)]
+    return calls
+
+
+def _whole_batches(predict: Predict, cases: Sequence[Case], batch: int, seconds: float) -> list[Call]:
+    """Batch after batch, each twice, until the time is over; each case has its share of it."""
+    calls: list[Call] = []
+    for case in cases:
+        end = time.perf_counter() + seconds / len(cases)
+        for start in range(0, case.rows - batch + 1, batch):
+            if start >= LEAST_ROWS and time.perf_counter() > end:
+                break
+            calls += [_ask(predict, case, start, batch, repeat) for repeat in (1, 2)]
     return calls
 
 

@@ -48,7 +48,9 @@ STEPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m compare.check", description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("path", type=Path, help="a SavedModel folder or a .keras file; it is only read")
+    parser.add_argument(
+        "path", metavar="SAVED_MODEL", type=Path, help="a SavedModel folder or a .keras file; it is only read"
+    )
     parser.add_argument(
         "--inputs", type=Path, help="an .npz file with at least 4 rows per input, keys as in the signature"
     )
@@ -159,12 +161,12 @@ def _soften(outcome: Outcome, export: Export) -> None:
     """Quantized rows have no labels to be judged by, and a random model has no right answer: both are told, not judged."""
     deterministic = export.description.get("brought", {}).get("deterministic", True)
     for row in outcome.rows:
-        if row.verdict.verdict == "skipped" or not row.verdict.outputs:
+        if row.verdict.verdict == "skipped":
             continue
         if limits_for(row.precision).tolerance is None:
             told = row.verdict.reason or "quantized"
             row.verdict = replace(row.verdict, verdict="info", reason=told)
-        elif not deterministic and row.verdict.verdict == "fail":
+        elif not deterministic and row.verdict.verdict == "fail" and row.verdict.outputs:
             told = "the model itself answers the same input differently each time, so values cannot be compared"
             row.verdict = replace(row.verdict, verdict="info", reason=f"{told} ({row.verdict.reason})", next="")
 

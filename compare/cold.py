@@ -74,33 +74,38 @@ def _answer_once(arguments: list[str]) -> None:
 
 
 class ColdCache:
-    """``artifacts/cold.json``: seconds by target, artefact and environment. A cold start costs up to 15 s."""
+    """``artifacts/cold.json``: milliseconds by target, artefact and environment. A cold start costs up to 15 s."""
 
     def __init__(self, environment: Any, path: Path | None = None) -> None:
         self.path = path or artifacts_root() / "cold.json"
         self._environment = environment
         try:
-            self._seconds: dict[str, float] = read_json(self.path)
+            self._milliseconds: dict[str, float] = read_json(self.path)
         except ArtifactError:
-            self._seconds = {}
+            self._milliseconds = {}
 
     def get(self, target: str, artefact: str) -> float | None:
-        return self._seconds.get(self._key(target, artefact))
+        return self._milliseconds.get(self._key(target, artefact))
 
-    def put(self, target: str, artefact: str, seconds: float) -> None:
-        self._seconds[self._key(target, artefact)] = seconds
-        write_json(self.path, self._seconds)
+    def put(self, target: str, artefact: str, milliseconds: float) -> None:
+        self._milliseconds[self._key(target, artefact)] = milliseconds
+        write_json(self.path, self._milliseconds)
 
     def _key(self, target: str, artefact: str) -> str:
         text = json.dumps([artefact, self._environment], sort_keys=True)
         return f"{target}/{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
+def fixed_batch(export: Export) -> int | None:
+    """The number of rows that a user's model insists on, None when it takes any."""
+    sizes = {tensor.shape[0] for tensor in export.spec.inputs if tensor.shape}
+    return next((size for size in sizes if size is not None), None)
+
+
 def one_row(export: Export, signature: str = "serving_default", row: int = 0) -> Tensors:
     """One request: a row of the first case of the evidence; a model with a fixed batch gets as many rows as it takes."""
     case = export.evidence.cases(signature)[0]
-    rows = export.spec.inputs[0].shape[0] if export.spec.inputs[0].shape else 1
-    count = rows or 1
+    count = fixed_batch(export) or 1
     start = (row * count) % max(1, case.rows - count + 1)
     return {name: np.asarray(values[start : start + count]) for name, values in case.inputs.items()}
 

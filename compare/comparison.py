@@ -160,7 +160,7 @@ class Comparison:
         if self._cold_cache is None:
             return
         models = {row.export.model for row in rows}
-        model = COLD_MODEL if COLD_MODEL in models else next(iter(models), None)
+        model = COLD_MODEL if COLD_MODEL in models else min(models, default=None)
         newest = max((row.export.version for row in rows if row.export.model == model), default=0)
         for row in rows:
             if row.export.model != model or row.export.version != newest or row.first_ms is None:

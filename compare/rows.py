@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from compare.cold import fixed_batch
 from compare.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class Row:
         p50, p95, p99 = (float(v) for v in np.percentile(samples, (50, 95, 99))) if samples.size else (None, None, None)
         return [
             {
-                "batch": 1,
+                "batch": fixed_batch(self.export) or 1,
                 "concurrency": 1,
                 "cold_ms": self.cold_ms,
                 "first_ms": self.first_ms,

@@ -35,7 +35,7 @@ def rule(row: dict[str, Any]) -> str:
         return f"≤ {tolerance:.0e}"
     if row["decision"]:
         return f"agree {units.share(row['decision']['clear_agreement'])}"
-    if row["metric"]:
+    if row["metric"] and row["metric"]["reference"]:
         return f"{row['metric']['name']} {row['metric']['value'] / row['metric']['reference']:.3f}×"
     return units.NOTHING
 

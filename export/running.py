@@ -38,7 +38,7 @@ class Runner:
     def __init__(self, named: Path, function: Any):
         self.named, self._function = named, function
         _, specs = self._function.structured_input_signature
-        batches = {spec.shape[0] for spec in specs.values() if spec.shape.rank}
+        batches = {spec.shape[0] for spec in specs.values() if spec.shape.rank} - {None}
         self._batch = next(iter(batches)) if len(batches) == 1 else None
 
     def run(self, rows: Rows) -> Rows:

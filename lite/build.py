@@ -5,6 +5,7 @@ Imports no TensorFlow: the conversions run in worker processes, started only whe
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
@@ -89,9 +90,8 @@ def _jobs(export: Export, names: Iterable[str] | None) -> list[Job]:
             f"{saved_model_pb} is missing though {export.evidence_json} describes it; run `make deploy-all`"
         )
     signatures = export.description.get("signatures") or [SERVING]
-    brought = export.description.get(
-        "brought"
-    )  # a user's model is asked through one signature, whatever its others are
+    # A user's model is asked through one signature, whatever its others are.
+    brought = export.description.get("brought")
     content = [sha256_file(path) for path in (saved_model_pb, *sorted((export.saved_model / "variables").glob("*")))]
     jobs = []
     for name in chosen:
@@ -291,7 +291,8 @@ class _Worker:
             return 0
         assert process.stdin
         assert process.stdout
-        process.stdin.close()  # the worker ends after the last line
+        with contextlib.suppress(BrokenPipeError):  # it died before it had read the last job
+            process.stdin.close()  # the worker ends after the last line
         process.stdout.close()
         try:
             return process.wait(10)

@@ -53,12 +53,16 @@ def main() -> None:
 
 
 def _cannot_run(content: bytes) -> str | None:
-    """Why LiteRT cannot run a file that the converter was content with (seen: operators it has no kernel for)."""
+    """Why a file that the converter was content with cannot be run (seen: operators without a kernel, string tensors)."""
     from ai_edge_litert.interpreter import Interpreter
 
-    custom = [op for op in inspect_tflite(content)["ops"] if op.startswith("Flex")]
+    found = inspect_tflite(content)
+    custom = [op for op in found["ops"] if op.startswith("Flex")]
     if custom:
         return plain_reason("Flex ops: " + ", ".join(custom))
+    strings = [tensor["name"] for tensor in (*found["inputs"], *found["outputs"]) if tensor["dtype"] == "string"]
+    if strings:
+        return f"{strings[0]!r} holds strings, and .tflite files here hold numbers only; a server with TensorFlow can run this model"
     try:
         Interpreter(model_content=content).allocate_tensors()
     except (RuntimeError, ValueError) as error:

@@ -70,7 +70,8 @@ def main() -> int:
     parser.add_argument("--force", action="store_true", help="train again even when nothing has changed")
     options = parser.parse_args()
     started, root, names = time.monotonic(), artifacts_root(), registry.selected()
-    sweep(root / "training")
+    for folder in ("training", "data"):
+        sweep(root / folder)
     stale = [name for name in names if options.force or not is_trained(root, name)]
     if stale:
         train(stale, root)

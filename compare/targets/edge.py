@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import subprocess
 import time
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -14,6 +16,7 @@ import psutil
 
 from compare.target import Session, Target
 from compare.targets.lite import unsupported_file
+from compare.targets.serving import server_process
 from deploy.ports import port
 from models.artifacts import REPOSITORY, artifacts_root
 from models.errors import TargetError
@@ -29,6 +32,8 @@ VARIANT = "int8"  # what the service runs by default
 COMMAND = REPOSITORY / "edge" / ".venv" / "bin" / "edge"
 START_LIMIT_S = 60
 ANSWER_LIMIT_S = 30
+BODY_BYTES = 12 << 20
+NUMBER_BYTES = 26  # the longest float32 as JSON text, comma included
 
 
 class EdgeSession(Session):
@@ -47,6 +52,21 @@ class EdgeSession(Session):
         self._dtypes = {tensor["name"]: tensor["dtype"] for tensor in self._file["outputs"]}
 
     def predict(self, inputs: Tensors) -> Tensors:
+        """A long batch goes in pieces, each below the service's limit of 16 MiB."""
+        step = self._rows_per_request(inputs)
+        rows = len(next(iter(inputs.values())))
+        parts = [
+            self._predict({name: values[start : start + step] for name, values in inputs.items()})
+            for start in range(0, rows, step)
+        ]
+        return {name: np.concatenate([part[name] for part in parts]) for name in self._dtypes}
+
+    def _rows_per_request(self, inputs: Tensors) -> int:
+        numbers = sum(values[:1].size for values in inputs.values())
+        batch = next((t["shape"][0] for t in self._file["inputs"] if t["shape"] and t["shape"][0]), 1)
+        return max(1, BODY_BYTES // (NUMBER_BYTES * max(1, numbers) * batch)) * batch
+
+    def _predict(self, inputs: Tensors) -> Tensors:
         body = json.dumps({"inputs": {name: values.tolist() for name, values in inputs.items()}})
         outputs = self._ask("POST", self._path, body)["outputs"]
         if len(self._dtypes) == 1:  # a single output stands without its name
@@ -54,15 +74,26 @@ class EdgeSession(Session):
         return {name: np.asarray(outputs[name], dtype) for name, dtype in self._dtypes.items()}
 
     def facts(self) -> dict[str, object]:
+        process = self._process
         return {
             "artifact_bytes": self._file["bytes"],
             "artifact_sha256": self._file["sha256"],
-            "rss_bytes": psutil.Process(self._health["pid"]).memory_info().rss,
+            "rss_bytes": process.memory_info().rss if process else None,
             "runtime_version": self._health["runtime"],
             "threads": self._health["threads"],
             "accelerator": "XNNPACK",
-            "pid": self._health["pid"],
+            "pid": process.pid if process else None,
         }
+
+    @cached_property
+    def _process(self) -> psutil.Process | None:
+        """The service's worker; None where it runs in a container, whose process numbers mean nothing here."""
+        listener = server_process(self._client.base_url.port or 0)
+        with contextlib.suppress(psutil.Error):
+            process = psutil.Process(self._health["pid"])
+            if listener and listener.pid in (process.pid, process.ppid()):
+                return process
+        return None
 
     def close(self) -> None:
         self._client.close()
@@ -143,6 +174,7 @@ class Edge(Target):
                 process.wait(10)
             except subprocess.TimeoutExpired:
                 process.kill()
+                process.wait()
 
 
 def _address(number: int) -> str:
