@@ -104,6 +104,8 @@ BODIES = [
         400,
         "lists are nested 70 deep, and no tensor has more than 64 dimensions",
     ),
+    ("[" * 900 + "]" * 900, 400, "JSON Parse error: the value is nested too deeply"),
+    ('{"inputs": NaN, "x": ' + "1" * 5000 + "}", 400, "JSON Parse error: Number too big to be stored in double."),
     ('{"inputs": [[1.0, 2.0], [3.0]]}', 400, "Encountered list at unexpected size: 1 at level: 1 expected size: 2"),
 ]  # fmt: skip
 
@@ -130,6 +132,14 @@ def test_bad_body_is_answered_in_tf_servings_words(body, status, message, server
 def test_path_that_does_not_fit(method, path, status, message, server):
     answer = httpx.request(method, f"http://{server.rest_address}{path}", trust_env=False)
     assert (answer.status_code, answer.json()) == (status, {"error": message})
+
+
+@pytest.mark.parametrize("verb", ["", ":predict"])
+def test_version_beyond_int64_is_400_with_an_empty_body(verb, server):
+    for version in (str(1 << 63), "9" * 5000):
+        path = f"/v1/models/mlp/versions/{version}{verb}"
+        answer = httpx.request("POST" if verb else "GET", f"http://{server.rest_address}{path}", trust_env=False)
+        assert (answer.status_code, answer.content) == (400, b"")
 
 
 def test_row_format_column_format_and_gzip_give_the_same_numbers(server, exports):

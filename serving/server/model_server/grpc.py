@@ -6,7 +6,6 @@ must not leave the application: the client would see an answer without a message
 
 from __future__ import annotations
 
-import asyncio
 import gzip
 import sys
 import traceback
@@ -76,6 +75,7 @@ class GrpcApplication:
             self.in_flight -= 1
 
     async def _answer(self, scope: dict[str, Any], receive: Callable) -> bytes | None:
+        refused = self._core.draining  # a request that began before SIGTERM is answered, however late its body comes
         body, timeout, encoding = b"", None, b""
         for key, value in scope["headers"]:
             if key == b"grpc-timeout":
@@ -98,7 +98,7 @@ class GrpcApplication:
             if scope["path"] in self._later:
                 raise ServingError(Code.UNIMPLEMENTED, f"{scope['path']} is not supported by this server yet")
             raise ServingError(Code.UNIMPLEMENTED, "")
-        if self._core.draining:
+        if refused:
             raise ServingError(Code.UNAVAILABLE, "the server is shutting down")
         return await handler(_message(body, encoding), timeout)
 
@@ -204,8 +204,3 @@ def _seconds(value: bytes) -> float | None:
 
 def _percent_encoded(raw: bytes) -> bytes:
     return b"".join(bytes((byte,)) if 0x20 <= byte <= 0x7E and byte != 0x25 else b"%%%02X" % byte for byte in raw)
-
-
-async def drained(application: GrpcApplication) -> None:
-    while application.in_flight:
-        await asyncio.sleep(0.01)

@@ -54,8 +54,8 @@ def _parse_leniently(body: bytes) -> Any:
             if error.msg.startswith(prefix):
                 reason = message
         raise invalid(f"JSON Parse error: {reason} at offset: {error.pos}") from None
-    except RecursionError:
-        raise invalid("JSON Parse error: the value is nested too deeply") from None
+    except ValueError:  # an integer of more digits than Python converts (sys.set_int_max_str_digits)
+        raise invalid("JSON Parse error: Number too big to be stored in double.") from None
     return value
 
 

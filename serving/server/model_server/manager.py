@@ -222,7 +222,8 @@ class Manager:
         status.attempts += 1
         left = self._options.max_num_load_retries + 1 - status.attempts
         if left <= 0:
-            status.state, status.code, status.message = State.END, code, message
+            # The state last: requests read a status while it changes.
+            status.code, status.message, status.state = code, message, State.END
         else:
             status.retry_at = time.monotonic() + self._options.load_retry_interval_micros / 1e6
         self._log(f"{name} version {version} cannot be loaded ({max(left, 0)} attempts left): {message}")

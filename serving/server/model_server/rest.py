@@ -52,6 +52,8 @@ class RestApplication:
             status, headers, answer = await self._answer(scope, body)
         except ServingError as error:
             status, answer = error.http_status, json_answers.error(error.message)
+        except RecursionError:
+            status, answer = 400, json_answers.error("JSON Parse error: the value is nested too deeply")
         except Exception as error:
             traceback.print_exc(file=sys.stderr)
             status, answer = 500, json_answers.error(f"{type(error).__name__}: {error}")
@@ -67,6 +69,8 @@ class RestApplication:
         if path[:4].lower() != "/v1/":
             return 404, _HTML, b"<html><body>Not Found</body></html>\n"
         if method == "POST" and (match := _PREDICT.fullmatch(path)):
+            if _beyond_int64(match["version"]):
+                return 400, _JSON, b""
             if match["verb"] != "predict":
                 raise ServingError(Code.UNIMPLEMENTED, f"{match['verb']} is not supported by this server yet")
             return 200, _JSON, await self._predict(match, body)
@@ -74,6 +78,8 @@ class RestApplication:
             if re.fullmatch(r"(?i)/v1/models", path):
                 raise invalid("Missing model name in request.")
             if match := _GET.fullmatch(path):
+                if _beyond_int64(match["version"]):
+                    return 400, _JSON, b""
                 return self._metadata(match) if match["metadata"] else self._status(match)
         if method == "OPTIONS":
             return 400, _HTML, b""
@@ -116,8 +122,6 @@ class RestApplication:
 
     def _status(self, match: re.Match) -> tuple[int, list, bytes]:
         version = int(match["version"]) if match["version"] else None
-        if version is not None and version >= 1 << 63:
-            return 400, _JSON, b""
         message = status_message(self._core.manager.status(_decoded(match["name"]), version))
         return 200, _JSON, _pretty(_as_json(message))
 
@@ -163,6 +167,10 @@ def _unpacked(body: bytes) -> bytes:
         return data if unpacker.eof else b""
     except (zlib.error, gzip.BadGzipFile):
         return b""
+
+
+def _beyond_int64(version: str | None) -> bool:
+    return version is not None and (len(version) > 1000 or int(version) >= 1 << 63)
 
 
 def _decoded(text: str) -> str:

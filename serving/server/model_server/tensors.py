@@ -14,7 +14,6 @@ import ml_dtypes
 import numpy as np
 
 from model_server.errors import invalid
-from model_server.protos import TensorProto
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -134,9 +133,3 @@ def varint(value: int) -> bytes:
         value >>= 7
     out.append(value)
     return bytes(out)
-
-
-def proto_of(array: NDArray) -> Any:
-    tensor = TensorProto()
-    to_proto(array, tensor)
-    return tensor

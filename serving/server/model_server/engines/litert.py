@@ -111,7 +111,7 @@ class LiteRTEngine:
         shapes = tuple([inputs[name].shape for name in self._names])
         rows = {shape[0] for shape in shapes if shape}
         if rows == {0}:
-            return {name: np.empty((0, *self.outputs[name][1][1:]), self.outputs[name][0]) for name in outputs}
+            return {name: self._no_rows(name) for name in outputs}
         if self._row_by_row and shapes != self._first and len(rows) == 1:
             return self._run_rows(inputs, outputs, rows.pop())
         try:
@@ -129,7 +129,10 @@ class LiteRTEngine:
     def _run_rows(self, inputs: Mapping[str, NDArray], outputs: Sequence[str], rows: int) -> dict[str, NDArray]:
         answers = []
         for row in range(rows):
-            single = {name: np.ascontiguousarray(array[row : row + 1]) for name, array in inputs.items()}
+            single = {
+                name: np.ascontiguousarray(array[row : row + 1]) if array.ndim else array
+                for name, array in inputs.items()
+            }
             shapes = tuple([single[name].shape for name in self._names])
             try:
                 runner = self._take(shapes)
@@ -138,6 +141,10 @@ class LiteRTEngine:
                 raise invalid(f"LiteRT cannot run this request: {error}") from None
             self._put_back(runner)
         return {name: np.concatenate([answer[name] for answer in answers]) for name in outputs}
+
+    def _no_rows(self, output: str) -> NDArray:
+        dtype, shape = self.outputs[output]
+        return np.empty((0, *[max(size, 0) for size in shape[1:]]), dtype)
 
     def _take(self, shapes: Shapes) -> Runner:
         """An idle interpreter of these shapes, or a new one, or one that was resized. It is put back only after a success."""
