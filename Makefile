@@ -67,7 +67,7 @@ lint: setup  ## ruff, the type checkers and the locks
 	$(PY) -m deploy.lock --check
 
 status:  ## what runs, where, and whether it is healthy
-	@$(PY) -m deploy status
+	@if [ -x $(PY) ]; then $(PY) -m deploy status; else echo "nothing is set up here: run make deploy-all"; exit 1; fi
 
 doctor:  ## what this machine has, and what it lacks
 	@if [ -x $(PY) ]; then $(PY) -m deploy doctor; else $(BOOTSTRAP) -m deploy doctor; fi

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import socket
 import urllib.error
@@ -27,7 +28,7 @@ def trouble(service: Service, *, timeout: float = 2) -> str:
                 body = response.read()
         except urllib.error.HTTPError as error:
             return f"{address} answers {error.code} {error.read(300).decode(errors='replace').strip()}"
-        except OSError as error:
+        except (OSError, http.client.HTTPException) as error:
             return f"{address} does not answer ({error})"
         if service.healthy and (problem := _unavailable(body, service.healthy)):
             return f"{address}: {problem}"

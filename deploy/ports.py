@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import tomllib
@@ -34,7 +35,8 @@ def remember_ports(ports: Mapping[str, int]) -> None:
 
 
 def forget_ports() -> None:
-    _file().unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        _file().unlink()
 
 
 def _remembered() -> dict[str, int]:

@@ -7,6 +7,7 @@ fingerprint of what a service runs is part of its program section, so supervisor
 from __future__ import annotations
 
 import configparser
+import contextlib
 import hashlib
 import os
 import shlex
@@ -158,8 +159,13 @@ class Supervisor:
         return self._proxy.supervisor.getPID()
 
     def states(self) -> dict[str, dict[str, Any]]:
-        """For each service supervisor's getProcessInfo: statename, pid, start, now, spawnerr, …"""
-        return {info["name"]: info for info in self._proxy.supervisor.getAllProcessInfo()}
+        """For each service supervisor's getProcessInfo: statename, pid, start, now, spawnerr, … Raises DeployError."""
+        try:
+            return {info["name"]: info for info in self._proxy.supervisor.getAllProcessInfo()}
+        except (OSError, xmlrpc.client.Error) as error:
+            raise DeployError(
+                f"supervisord no longer answers ({error}); was it stopped meanwhile? Run `make deploy-all` again"
+            ) from error
 
     def apply(self) -> list[str]:
         """Take over the written configuration: stop what changed or went, start what changed or came. Returns those names."""
@@ -175,7 +181,8 @@ class Supervisor:
         """Start what is not running: given up after too many failures, or stopped by hand."""
         for name, info in self.states().items():
             if info["statename"] in ("FATAL", "STOPPED", "EXITED"):
-                self._proxy.supervisor.startProcess(name, False)
+                with contextlib.suppress(xmlrpc.client.Fault):  # started meanwhile, or its state will say why not
+                    self._proxy.supervisor.startProcess(name, False)
 
     def shutdown(self) -> None:
         """Order the end; supervisord stops its services and then itself, which takes up to their stopwaitsecs."""
