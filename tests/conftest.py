@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import subprocess
 from functools import cache
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 
 from export.bundle import Export, find_exports
@@ -17,6 +19,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from export.running import Runner
+
+
+# A shell has its background jobs ignore Ctrl-C, and so would every process that a test starts to interrupt it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
@@ -39,6 +46,14 @@ def runner() -> Callable[[Export, str], Runner]:
 
     load = cache(lambda export: LoadedModel(export.saved_model))
     return lambda export, signature: load(export).signature(signature)
+
+
+def is_gone(process: psutil.Process) -> bool:
+    """Whether a process has ended; one that nobody has collected yet counts as ended."""
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def pick_free_port() -> int:
@@ -70,3 +85,4 @@ def spawn() -> Iterator[Callable[..., subprocess.Popen]]:
             process.wait(10)
         except subprocess.TimeoutExpired:
             process.kill()
+            process.wait()

@@ -102,7 +102,7 @@ def create_app(
         body = request.get_data(cache=False) if method == "POST" else None
         if request.content_length is None and body and len(body) >= body_limit:  # chunked: cut off there, silently
             raise RequestEntityTooLarge
-        if any(character in path for character in "?#%\\") or ".." in path:
+        if not path.isprintable() or any(character in path for character in "?#%\\") or ".." in path:
             abort(404)
         code, content = back_ends[place].forward(method, path, body)
         return _json(content, code)

@@ -92,6 +92,7 @@ def test_body_over_the_limit_is_refused_before_it_reaches_a_back_end(page_addres
         ("POST", "/api/other/v1/models/mlp:predict"),
         ("POST", "/api/serving/v1/models/..%2f..%2fadmin:predict"),
         ("POST", "/api/serving/v1/models/mlp%3fx:predict"),
+        ("POST", "/api/serving/v1/models/mlp%0ax:predict"),
         ("GET", "/models/..%2f..%2fpyproject.toml"),
         ("GET", "/models/converter.log"),
         ("GET", "/models/.tmp-1-float32/model.json"),
