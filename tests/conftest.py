@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
@@ -13,6 +14,10 @@ import pytest
 
 from export.bundle import Export, find_exports
 from models.artifacts import REPOSITORY
+
+# Whatever the tests ask over HTTP is on loopback, and never behind a proxy.
+for _name in ("NO_PROXY", "no_proxy"):
+    os.environ[_name] = ",".join(filter(None, (os.environ.get(_name), "127.0.0.1", "localhost")))
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
