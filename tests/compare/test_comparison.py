@@ -21,7 +21,7 @@ from models.errors import TargetError
 
 def run(export, targets, **budget):
     with Guard() as guard:
-        comparison = Comparison(guard, budget=Budget(cell=20, **budget), tell=lambda piece: None)
+        comparison = Comparison(guard, budget=Budget(cell=60, **budget), tell=lambda piece: None)
         return comparison.run(plan([export], targets))
 
 
@@ -52,7 +52,7 @@ def test_hanging_target_is_cut_off_and_leaves_no_process(linear_export, plugin_t
     with Guard() as guard:
         with pytest.raises(TargetHung, match="no answer within 2 s"):
             guard.call("first", "numpy-hang", linear_export, "serving_default", timeout=2)
-        assert guard.call("first", "numpy-float32", linear_export, "serving_default", timeout=20) > 0
+        assert guard.call("first", "numpy-float32", linear_export, "serving_default", timeout=60) > 0
     left = [
         p for p in set(psutil.Process().children(recursive=True)) - before if "resource_tracker" not in str(p.cmdline())
     ]
@@ -62,10 +62,10 @@ def test_hanging_target_is_cut_off_and_leaves_no_process(linear_export, plugin_t
 def test_guard_passes_a_targets_own_error_on(linear_export, plugin_targets):
     with Guard() as guard:
         with pytest.raises(TargetError, match="send fewer rows") as caught:
-            guard.call("first", "numpy-refuse", linear_export, "serving_default", timeout=20)
+            guard.call("first", "numpy-refuse", linear_export, "serving_default", timeout=60)
         assert not isinstance(caught.value, TargetCrashed)
         with pytest.raises(TargetError, match="no target named 'nothing'; there are:"):
-            guard.call("unavailable", "nothing", timeout=20)
+            guard.call("unavailable", "nothing", timeout=60)
 
 
 def test_outcome_becomes_summary_history_and_report(linear_export, plugin_targets, tmp_path):

@@ -263,6 +263,12 @@ def test_fixed_batch_is_asked_with_that_batch_only():
     assert seen == {5}
 
 
+def test_fixed_batch_of_a_slow_target_answers_fewer_rows_but_at_least_four():
+    found = exercise(predict, evidence(), fixed_batch=1, seconds=1e-9)
+    assert [sum(c.case.kind == kind and c.repeat == 1 for c in found) for kind in ("test", "boundary")] == [4, 4]
+    assert judge(found, SPEC).verdict == "pass"
+
+
 def test_slow_target_answers_fewer_rows_but_at_least_four():
     calls = []
 

@@ -36,16 +36,20 @@ def start_service(models: Path, *options: str, port: int | None = None) -> Itera
         [str(c) for c in command], cwd=models.parent, stderr=subprocess.PIPE, stdout=subprocess.PIPE
     )
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
             wait_until_healthy(process, client)
             yield Service(process, port, client)
     finally:
         process.terminate()
-        process.communicate(timeout=20)
+        try:
+            process.communicate(timeout=60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
 
 
 def wait_until_healthy(process: subprocess.Popen, client: httpx.Client) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
         with contextlib.suppress(httpx.TransportError):
             client.get("/healthz").raise_for_status()
@@ -55,4 +59,4 @@ def wait_until_healthy(process: subprocess.Popen, client: httpx.Client) -> None:
 
 
 def run_edge(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([str(COMMAND), *map(str, arguments)], capture_output=True, text=True, timeout=60)
+    return subprocess.run([str(COMMAND), *map(str, arguments)], capture_output=True, text=True, timeout=120)

@@ -54,8 +54,19 @@ def folder(tmp_path_factory) -> Path:
         def three_wide(self, x):
             return {"y": tf.matmul(x, tf.ones([3, 2]))}
 
+        @tf.function(input_signature=[])
+        def no_input(self):
+            return {"y": tf.constant([1.0])}
+
+        @tf.function(
+            input_signature=[tf.TensorSpec([1, 2], tf.float32, "a"), tf.TensorSpec([None, 2], tf.float32, "b")]
+        )
+        def one_fixed(self, a, b):
+            return {"y": a + b}
+
     functions = Functions()
-    for name in ("fixed_and_noisy", "no_rank", "total", "scalar", "complex", "three_wide", "strings"):
+    names = ("fixed_and_noisy", "no_rank", "total", "scalar", "complex", "three_wide", "strings")
+    for name in (*names, "no_input", "one_fixed"):
         tf.saved_model.save(functions, str(folder / name), signatures={"answer": getattr(functions, name)})
     tf.saved_model.save(functions, str(folder / "no_signature"))
 
@@ -129,6 +140,17 @@ def test_random_model_with_a_fixed_batch_is_called_not_deterministic(folder, tmp
     assert _only_case(export).inputs["x"].shape == (4, 3)
 
 
+def test_one_fixed_batch_among_several_inputs_is_kept_to(folder, tmp_path):
+    case = _only_case(bring(folder / "one_fixed", name="one", root=tmp_path))
+    np.testing.assert_array_equal(case.outputs["y"], case.inputs["a"] + case.inputs["b"])
+
+
+def test_scalar_input_is_refused_with_inputs_too(folder, tmp_path):
+    np.savez(tmp_path / "i.npz", x=np.float32(3))
+    with pytest.raises(ModelError, match="input 'x' is a scalar without a batch axis"):
+        bring(folder / "scalar", name="bad", root=tmp_path / "root", inputs_npz=tmp_path / "i.npz")
+
+
 def test_given_inputs_are_the_evidence(folder, tmp_path):
     rows = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
     np.savez(tmp_path / "i.npz", x=rows)
@@ -158,6 +180,7 @@ def test_second_time_nothing_is_made_again_and_a_changed_model_is(folder, tmp_pa
         ("complex", "input 'x' of signature 'answer' has dtype complex64"),
         ("three_wide", r"refuses inputs of the shapes .*\[32, 8\].*Matrix size-incompatible.*give INPUTS"),
         ("no_signature", "has no signature that can be called"),
+        ("no_input", "has no signature that can be called with inputs"),
         ("nothing_here", "does not exist; give a SavedModel folder or a .keras file"),
         (".", "is no SavedModel: it has no saved_model.pb"),
         ("plain/saved_model.pb", "is one file of a SavedModel; give its folder"),

@@ -33,7 +33,7 @@ def mlp_root(tmp_path: Path, exports: dict[tuple[str, int], Export]) -> Path:
 
 @pytest.fixture(scope="session")
 def user_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A user's SavedModels, converted: ``two`` (float and int inputs, two outputs), ``fixed`` (batch 4), ``text`` (strings)."""
+    """A user's SavedModels, converted: ``two`` (float and int inputs, two outputs), ``fixed`` (batch 4), ``text`` and ``word`` (strings)."""
     root = tmp_path_factory.mktemp("user")
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"}
     subprocess.run(

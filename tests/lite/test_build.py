@@ -17,6 +17,7 @@ import pytest
 from edge.runtime import LiteModel
 from export.bundle import Export
 from models.artifacts import REPOSITORY
+from tests.conftest import is_gone
 from tests.lite.building import description, run_lite
 
 if TYPE_CHECKING:
@@ -77,20 +78,20 @@ def test_build_from_the_savedmodel_alone_then_only_what_is_out_of_date(mlp_root:
 @pytest.mark.parametrize("end", ["kill", "Ctrl-C"])
 def test_build_interrupted_leaves_nothing_half_written_and_the_next_one_recovers(mlp_root: Path, end: str):
     folder = mlp_root / "lite" / "mlp" / "2"
-    variants = ("float32", "int8")
+    variants = ("float32", "float16", "int8")
     process = start_lite(mlp_root, "--variants", *variants)
     try:
         wait_for(lambda: list(folder.glob(".tmp-*")) or list(folder.glob("*.json")))
         workers = psutil.Process(process.pid).children(recursive=True)
         if end == "Ctrl-C":  # reaches the workers as well
             os.killpg(process.pid, signal.SIGINT)
-            assert process.wait(60) == 130
+            assert process.wait(120) == 130
     finally:
         process.kill()
         process.wait()
     for described in folder.glob("*.json"):
         assert LiteModel(described.with_suffix(".tflite")).sha256
-    wait_for(lambda: not any(worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE for worker in workers))
+    wait_for(lambda: all(map(is_gone, workers)))
     done = run_lite(mlp_root, "--variants", *variants)
     assert done.returncode == 0, done.stderr
     assert not list(folder.glob(".tmp-*"))
@@ -162,4 +163,12 @@ def test_user_model_with_strings_fails_with_a_plain_reason(user_root: Path):
         assert description(export, variant)["error"] == (
             "TFLite has no built-in operator for UnicodeDecode; a server with TensorFlow can run this model"
         )
+        assert not export.lite(variant).exists()
+
+
+@pytest.mark.slow
+def test_user_model_with_strings_that_the_converter_takes_has_no_file(user_root: Path):
+    export = Export(user_root, "word", 1)
+    for variant in VARIANTS:
+        assert "'word' holds strings" in description(export, variant)["error"]
         assert not export.lite(variant).exists()

@@ -1,4 +1,4 @@
-"""Writes three SavedModels with a ``serving_default`` only, and their evidence, into a folder. Run as a script: needs TensorFlow."""
+"""Writes four SavedModels with a ``serving_default`` only, and their evidence, into a folder. Run as a script: needs TensorFlow."""
 
 from __future__ import annotations
 
@@ -44,6 +44,14 @@ class Text(tf.Module):
         return {"n": tf.cast(tf.strings.unicode_decode(text, "UTF-8").row_lengths(), tf.float32)}
 
 
+class Word(tf.Module):
+    """Strings in operators that TFLite has."""
+
+    @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, name="word"), tf.TensorSpec((None, 4), name="a")])
+    def __call__(self, word, a):
+        return {"same": tf.cast(tf.equal(word, "ab"), tf.float32), "twice": 2.0 * a}
+
+
 def tensor(name: str, values: np.ndarray, batch: int | None) -> dict:
     dtype = "string" if values.dtype == object else values.dtype.name
     return {"name": name, "shape": [batch, *values.shape[1:]], "dtype": dtype}
@@ -81,4 +89,6 @@ a = generator.normal(size=(16, 4)).astype(np.float32)
 b = generator.integers(-1, 2, (16, 2)).astype(np.int32)
 write("two", Two(), {"a": a, "b": b})
 write("fixed", Fixed(), {"a": a}, batch=4)
-write("text", Text(), {"text": np.array([b"ab", "ü".encode()], object)})
+words = np.array([b"ab", "ü".encode()], object)
+write("text", Text(), {"text": words})
+write("word", Word(), {"word": words, "a": a[:2]})
