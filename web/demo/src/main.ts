@@ -58,6 +58,7 @@ function addSwitch(backend: Backend, chosen: Backend): void {
 }
 
 function ask(panel: Panel): void {
+  panel.announceRun();
   enqueue(async () => panel.run(await status()));
 }
 

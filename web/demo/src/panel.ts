@@ -38,7 +38,7 @@ export class Panel {
   private samples: Sample[] = [];
   private chosen = 0;
   private model?: Model;
-  private turn = 0;
+  private pending = 0; // runs that were asked for and have not ended
 
   constructor(
     readonly entry: Entry,
@@ -97,22 +97,25 @@ export class Panel {
     this.ask(this);
   }
 
+  /** Busy from here on until every `run` that was announced has ended. */
+  announceRun(): void {
+    this.pending++;
+    this.element.setAttribute("aria-busy", "true");
+  }
+
   /** Ask the three places, one after the other, so that none slows another down. */
   async run(status: Record<BackEnd, Place>): Promise<void> {
-    const turn = ++this.turn;
-    const sample = this.samples[this.chosen];
-    if (!sample) return;
-    this.element.setAttribute("aria-busy", "true");
-    await this.report("browser", sample, turn, () => this.inBrowser(sample));
+    const sample = this.samples[this.chosen]!;
+    await this.report("browser", sample, () => this.inBrowser(sample));
     for (const place of ["serving", "edge"] as const) {
       const { up, reason, variant } = status[place];
       if (variant) this.rows.get(place)!.element.querySelector("small")!.textContent = ` REST, ${variant}`;
-      await this.report(place, sample, turn, () => {
+      await this.report(place, sample, () => {
         if (!up) throw new Error(reason ?? "it does not answer");
         return askBackEnd(place, this.entry, sample, this.spec);
       });
     }
-    if (turn === this.turn) this.element.setAttribute("aria-busy", "false");
+    if (!--this.pending) this.element.setAttribute("aria-busy", "false");
   }
 
   /** Give the graph model back: the next answer loads it into the backend that is chosen then. */
@@ -129,17 +132,17 @@ export class Panel {
     return askBrowser(this.model, sample, this.spec);
   }
 
-  private async report(place: PlaceName, sample: Sample, turn: number, ask: () => Answer | Promise<Answer>): Promise<void> {
+  private async report(place: PlaceName, sample: Sample, ask: () => Answer | Promise<Answer>): Promise<void> {
     const row = this.rows.get(place)!;
     try {
       const first = row.asked ? undefined : await ask();
       const answer = await ask();
-      if (turn !== this.turn) return;
+      if (sample !== this.samples[this.chosen]) return; // another was chosen meanwhile; its run follows
       if (first) row.first.textContent = milliseconds(first.milliseconds);
       row.asked = true;
       this.fill(row, answer, sample, place);
     } catch (error) {
-      if (turn === this.turn) this.fillFailure(row, sentence(error), place);
+      if (sample === this.samples[this.chosen]) this.fillFailure(row, sentence(error), place);
     }
   }
 
