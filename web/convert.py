@@ -170,10 +170,10 @@ class Converter:
             process.stdin.flush()
         reply = self._reply(process)
         if reply is None:
-            code = process.wait()
+            self._stop()
             self._process = None
             raise ConversionFailed(
-                f"the TF.js converter's process ended with code {code}; its output is in {self._log}"
+                f"the TF.js converter's process ended with code {process.returncode}; its output is in {self._log}"
             )
         if reply["error"]:
             raise ConversionFailed(reply["error"])
