@@ -90,7 +90,6 @@ def _jobs(export: Export, names: Iterable[str] | None) -> list[Job]:
             f"{saved_model_pb} is missing though {export.evidence_json} describes it; run `make deploy-all`"
         )
     signatures = export.description.get("signatures") or [SERVING]
-    # A user's model is asked through one signature, whatever its others are.
     brought = export.description.get("brought")
     content = [sha256_file(path) for path in (saved_model_pb, *sorted((export.saved_model / "variables").glob("*")))]
     jobs = []
@@ -99,7 +98,11 @@ def _jobs(export: Export, names: Iterable[str] | None) -> list[Job]:
         # The evidence counts for int8 only, which is calibrated with it.
         evidence = export.description.get("evidence", {}).get("sha256") if variant.quantization == "int8" else None
         made_from = fingerprint(_CODE, extra=json.dumps([SCHEMA, export.sha256, content, evidence, name, _versions()]))
-        signature = brought["signature"] if brought else variant.signature_in(signatures)
+        signature = variant.signature_in(signatures)
+        if brought and not (signature == "static" and export.description["reference"] == "keras"):
+            # A user's SavedModel is asked through one signature, whatever its others are; the one made of a user's Keras
+            # file has the ``static`` one of our export too, which recurrent layers need.
+            signature = brought["signature"]
         jobs.append(Job(export, variant, signature, made_from))
     return jobs
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lite.graph import copy_with, integer_operators, unroll
+from lite.variants import SERVING
 from models.errors import ModelError
 
 if TYPE_CHECKING:
@@ -76,10 +77,12 @@ class Converter:
 def calibration(export: Export, signature: str) -> list[dict[str, Any]]:
     """The representative data set: one dict of inputs per invocation, with the signature's own batch size.
 
-    Training samples recorded for the ``core`` signature; for a user's SavedModel, whatever inputs there are.
+    Training samples recorded for the ``core`` signature; for a user's SavedModel, whatever inputs there are. ``static``
+    takes the rows of ``serving_default``, one by one.
     """
+    recorded = SERVING if signature == "static" else signature
     cases = [
-        case.inputs for kind in ("calibration", "test", "random") if (case := export.evidence.case(signature, kind))
+        case.inputs for kind in ("calibration", "test", "random") if (case := export.evidence.case(recorded, kind))
     ]
     if not cases:
         raise ModelError(

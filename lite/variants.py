@@ -23,7 +23,9 @@ class Variant:
     recurrent: Literal["unrolled", "fused"] = "unrolled"  # fused: one stateful UNIDIRECTIONAL_SEQUENCE_LSTM
 
     def signature_in(self, signatures: Collection[str]) -> str:
-        return self.signature if self.signature in signatures else SERVING
+        """The wanted one, or the nearest that there is: ``core`` → ``static`` → ``serving_default``."""
+        wanted = [self.signature] if self.signature == SERVING else [self.signature, "static"]
+        return next((name for name in wanted if name in signatures), SERVING)
 
 
 VARIANTS = {

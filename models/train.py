@@ -10,6 +10,7 @@ import argparse
 import logging
 import os
 import time
+from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from models import registry
@@ -27,7 +28,8 @@ def training_folder(root: Path, name: str) -> Path:
 
 def made_from(name: str) -> str:
     """The fingerprint of everything that the trained model depends on."""
-    return code_fingerprint(registry.sources(name))
+    versions = " ".join(f"{package}=={metadata.version(package)}" for package in ("tensorflow", "keras"))
+    return code_fingerprint(registry.sources(name), extra=versions)
 
 
 def is_trained(root: Path, name: str) -> bool:

@@ -61,10 +61,14 @@ def readings() -> tuple[NDArray, NDArray]:
 
 
 def windows(ppm: NDArray) -> tuple[Rows, NDArray]:
-    """Every 52 weeks and the week after, from one stretch. Gaps inside a window are filled by a straight line; a row whose
-    answer is missing is left out."""
-    known = np.flatnonzero(~np.isnan(ppm))
-    filled = np.interp(np.arange(len(ppm)), known, ppm[known]).astype(np.float32)
-    series = np.lib.stride_tricks.sliding_window_view(filled, WEEKS)[:-1]
+    """Every 52 weeks and the week after, from one stretch. A gap is filled by a straight line between readings of the same
+    52 weeks, and held level at their ends, so that no input knows of a later week; a row whose answer is missing is left out.
+    """
     answered = ~np.isnan(ppm[WEEKS:])
-    return {"series": series[answered][..., None].copy()}, ppm[WEEKS:][answered]
+    series = np.lib.stride_tricks.sliding_window_view(ppm, WEEKS)[:-1][answered]
+    return {"series": np.stack([_filled(row) for row in series])[..., None]}, ppm[WEEKS:][answered]
+
+
+def _filled(row: NDArray) -> NDArray:
+    known = np.flatnonzero(~np.isnan(row))
+    return np.interp(np.arange(len(row)), known, row[known]).astype(np.float32)

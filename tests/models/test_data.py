@@ -81,6 +81,18 @@ def test_co2_gaps_are_filled_but_never_answers(splits):
     assert rows < len(ppm) - 3 * co2.WEEKS  # rows whose answer is missing are left out
 
 
+def test_co2_input_knows_no_later_week():
+    readings = np.arange(120, dtype=np.float32)
+    readings[[30, 58, 59, 60]] = np.nan  # one gap inside, and one that ends a row
+    later = readings.copy()
+    later[61:] += 100
+    before, after = (co2.windows(ppm)[0]["series"] for ppm in (readings, later))
+    ends_at_gap = 61 - co2.WEEKS - 3  # the row that answers week 61: weeks 58 to 60 are missing and have no row
+    np.testing.assert_array_equal(before[: ends_at_gap + 1], after[: ends_at_gap + 1])
+    assert before[ends_at_gap, -1, 0] == 57
+    assert before[0, 30, 0] == 30
+
+
 def test_cldr_strings_belong_to_one_language():
     owners: dict[bytes, set[int]] = {}
     for split in SPLITS:
