@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import socket
 import subprocess
 import tempfile
@@ -18,16 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from models.artifacts import REPOSITORY
 from models.errors import DeployError
 from serving.client.errors import ClientError
 from serving.client.rest import RestClient
+from serving.launch import choose_engine, command
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SERVER = REPOSITORY / "serving" / "server"
-ENVIRONMENTS = {"litert": SERVER / ".venv", "tensorflow": SERVER / ".venv-tensorflow"}
 START_LIMIT_S = 120.0  # TensorFlow's import alone takes up to 20 s on a busy machine
 
 
@@ -46,24 +43,6 @@ class LocalServer:
     def environment(self) -> dict[str, str]:
         """The variables under which the targets find this server instead of the deployed one."""
         return {"GRPC_PORT": str(self.grpc_port), "REST_PORT": str(self.rest_port)}
-
-
-def choose_engine(config: Path) -> str:
-    """ "litert" when every version of every model of a config file has a model.tflite, else "tensorflow"."""
-    for base in re.findall(r'base_path:\s*"([^"]+)"', config.read_text()):
-        for version in Path(base).iterdir() if Path(base).is_dir() else ():
-            if version.name.isdigit() and not (version / "model.tflite").is_file():
-                return "tensorflow"
-    return "litert"
-
-
-def command(engine: str) -> Path:
-    """The model-server of an environment. Raises DeployError with the rule that makes it."""
-    program = ENVIRONMENTS[engine] / "bin" / "model-server"
-    if not program.is_file():
-        rule = "make serving/server/.venv-tensorflow" if engine == "tensorflow" else "make setup"
-        raise DeployError(f"{program} is missing; run `{rule}` to install the server for {engine} models")
-    return program
 
 
 def start(

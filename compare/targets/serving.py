@@ -17,7 +17,8 @@ from models.errors import DeployError, TargetError
 from serving.client.errors import ClientError, Unreachable
 from serving.client.grpc import GrpcClient
 from serving.client.rest import RestClient
-from serving.local import choose_engine, free_ports, start, stop, wait_until_open
+from serving.launch import choose_engine
+from serving.local import free_ports, start, stop, wait_until_open
 from serving.publish import config_text
 
 if TYPE_CHECKING:

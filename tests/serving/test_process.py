@@ -17,7 +17,8 @@ import pytest
 from serving.client.errors import ClientError
 from serving.client.grpc import GrpcClient
 from serving.client.rest import RestClient
-from serving.local import SERVER, command, free_ports
+from serving.launch import SERVER, command
+from serving.local import free_ports
 from tests.serving.deadlines import wait_for
 
 if TYPE_CHECKING:

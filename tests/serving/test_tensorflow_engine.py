@@ -10,7 +10,8 @@ import pytest
 from serving.client.errors import Refused, TimedOut
 from serving.client.grpc import GrpcClient
 from serving.client.rest import RestClient
-from serving.local import ENVIRONMENTS, choose_engine, local_server
+from serving.launch import ENVIRONMENTS, choose_engine
+from serving.local import local_server
 from serving.publish import config_text
 
 pytestmark = [
