@@ -211,4 +211,7 @@ def _remedy(error: TargetError) -> str:
         return "Run it alone with --targets to see whether it always hangs; look at the machine's load."
     if isinstance(error, TargetCrashed):
         return "Run it alone with --targets; when it crashes again, rebuild its artefact or report it to the runtime."
-    return "Follow the reason; `make status` tells what runs, `make deploy-all` rebuilds what is missing."
+    return (
+        "Follow the reason: a service that is down, `make status`; an artefact that is missing, `make deploy-all`; "
+        "an operator that the runtime refuses, another runtime of this table or other layers."
+    )

@@ -175,7 +175,8 @@ def evaluate(page: Page, expression: str, argument: object) -> Any:
     try:
         return page.evaluate(expression, argument)
     except Error as error:
-        raise TargetError(first_line(error).removeprefix("Page.evaluate: ").removeprefix("Error: ")) from error
+        said = first_line(error).removeprefix("Page.evaluate: ").removeprefix("Error: ")
+        raise TargetError(f"TF.js in the page says: {said}") from error
 
 
 def first_row(inputs: Tensors) -> Tensors:
