@@ -12,27 +12,19 @@ import traceback
 import zlib
 from typing import TYPE_CHECKING, Any
 
-from google.protobuf.message import DecodeError
-
-from model_server.errors import Code, ServingError, invalid
-from model_server.messages import metadata_message, status_message
-from model_server.protos import GetModelMetadataRequest, GetModelStatusRequest, PredictRequest, PredictResponse
-from model_server.signatures import DEFAULT
-from model_server.tensors import from_proto, to_proto
+from model_server.errors import Code, ServingError
+from model_server.grpc_methods import methods
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
     from model_server.core import Core
-
-    Handler = Callable[[bytes, float | None], Awaitable[bytes]]
 
 _OK_HEADERS = [(b"content-type", b"application/grpc")]
 _OK_TRAILERS = {"type": "http.response.trailers", "headers": [(b"grpc-status", b"0")], "more_trailers": False}
 _UNITS = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
 # TF Serving cuts error details here, because they travel in headers.
 MAX_DETAILS = 1024
-_UNSUPPORTED = ("Classify", "Regress", "MultiInference", "SessionRun")
 
 
 class GrpcApplication:
@@ -41,15 +33,7 @@ class GrpcApplication:
     def __init__(self, core: Core) -> None:
         self._core = core
         self.in_flight = 0
-        prediction, model = "/tensorflow.serving.PredictionService/", "/tensorflow.serving.ModelService/"
-        self._handlers: dict[str, Handler] = {
-            prediction + "Predict": self.predict,
-            prediction + "GetModelMetadata": self.metadata,
-            model + "GetModelStatus": self.status,
-        }
-        self._later = {prediction + name for name in _UNSUPPORTED} | {model + "HandleReloadConfigRequest"}
-        if core.options.enable_grpc_healthcheck_service:
-            self._handlers["/grpc.health.v1.Health/Check"] = self.health
+        self._methods = methods(core)
 
     async def __call__(self, scope: dict[str, Any], receive: Callable, send: Callable) -> None:
         if scope["type"] != "http":
@@ -93,14 +77,12 @@ class GrpcApplication:
             body = event.get("body", b"")
         if event["type"] == "http.disconnect":
             return None
-        handler = self._handlers.get(scope["path"])
-        if handler is None:
-            if scope["path"] in self._later:
-                raise ServingError(Code.UNIMPLEMENTED, f"{scope['path']} is not supported by this server yet")
+        method = self._methods.get(scope["path"])
+        if method is None:
             raise ServingError(Code.UNIMPLEMENTED, "")
         if refused:
             raise ServingError(Code.UNAVAILABLE, "the server is shutting down")
-        return await handler(_message(body, encoding), timeout)
+        return await method(_message(body, encoding), timeout)
 
     @staticmethod
     async def _send_error(send: Callable, code: Code, message: str) -> None:
@@ -110,74 +92,6 @@ class GrpcApplication:
         headers = [*_OK_HEADERS, (b"grpc-status", b"%d" % code), (b"grpc-message", _percent_encoded(raw))]
         await send({"type": "http.response.start", "status": 200, "headers": headers, "trailers": False})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-    # ------------------------------------------------------------ methods
-
-    async def predict(self, body: bytes, timeout: float | None) -> bytes:
-        request = _parse(PredictRequest, body)
-        spec = request.model_spec
-        servable = self._find(request)
-        signature = servable.signature(spec.signature_name)
-        if signature is None:
-            raise ServingError(
-                Code.FAILED_PRECONDITION, f'Serving signature key "{spec.signature_name or DEFAULT}" not found.'
-            )
-        servable.check_names(signature, request.inputs)
-        inputs = {name: from_proto(tensor, name) for name, tensor in request.inputs.items()}
-        outputs = servable.choose_outputs(signature, request.output_filter)
-        results = await self._core.predict(servable, signature, inputs, outputs, timeout)
-        answer = PredictResponse()
-        answer.model_spec.name = servable.name
-        answer.model_spec.version.value = servable.version
-        answer.model_spec.signature_name = signature.name
-        as_content = self._core.options.enable_serialization_as_tensor_content
-        for name, array in results.items():
-            to_proto(array, answer.outputs[name], as_content=as_content)
-        return answer.SerializeToString()
-
-    async def status(self, body: bytes, timeout: float | None) -> bytes:
-        request = _parse(GetModelStatusRequest, body)
-        if not request.HasField("model_spec"):
-            raise invalid("Missing ModelSpec")
-        spec = request.model_spec
-        version = spec.version.value if spec.WhichOneof("version_choice") == "version" else None
-        return status_message(self._core.manager.status(spec.name, version)).SerializeToString()
-
-    async def metadata(self, body: bytes, timeout: float | None) -> bytes:
-        request = _parse(GetModelMetadataRequest, body)
-        if not request.HasField("model_spec"):
-            raise invalid("Missing ModelSpec")
-        if not request.metadata_field:
-            raise invalid("GetModelMetadataRequest must specify at least one metadata_field")
-        for name in request.metadata_field:
-            if name != "signature_def":
-                raise invalid(f"Metadata field {name} is not supported")
-        return metadata_message(self._find(request)).SerializeToString()
-
-    async def health(self, body: bytes, timeout: float | None) -> bytes:
-        """grpc.health.v1: ``{1: service name}`` → ``{1: SERVING}``."""
-        service = body[2:].decode("utf-8", "replace") if body[:1] == b"\x0a" else ""
-        if service not in ("", "ModelService", "PredictionService"):
-            raise ServingError(Code.NOT_FOUND, "")
-        return b"\x08\x01"
-
-    def _find(self, request: Any) -> Any:
-        spec = request.model_spec
-        if not spec.name:
-            raise invalid("ModelSpec has no name specified.")
-        choice = spec.WhichOneof("version_choice")
-        return self._core.manager.find(
-            spec.name,
-            spec.version.value if choice == "version" else None,
-            spec.version_label if choice == "version_label" else None,
-        )
-
-
-def _parse(kind: Any, body: bytes) -> Any:
-    try:
-        return kind.FromString(body)
-    except DecodeError:
-        raise ServingError(Code.INTERNAL, "the request cannot be parsed as a protobuf message") from None
 
 
 def _message(body: bytes, encoding: bytes) -> bytes:

@@ -1,0 +1,113 @@
+"""The gRPC methods: a serialized request and the seconds left → a serialized answer. The transport is in grpc.py."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from google.protobuf.message import DecodeError
+
+from model_server.errors import Code, ServingError, invalid
+from model_server.messages import metadata_message, status_message
+from model_server.protos import GetModelMetadataRequest, GetModelStatusRequest, PredictRequest, PredictResponse
+from model_server.signatures import DEFAULT
+from model_server.tensors import from_proto, to_proto
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from model_server.core import Core
+    from model_server.servable import Servable
+
+    Method = Callable[[bytes, float | None], Awaitable[bytes]]
+
+
+def methods(core: Core) -> dict[str, Method]:
+    """Every method that this server answers, by its path."""
+    prediction, model = PredictionService(core), ModelService(core)
+    found: dict[str, Method] = {
+        "/tensorflow.serving.PredictionService/Predict": prediction.predict,
+        "/tensorflow.serving.PredictionService/GetModelMetadata": prediction.metadata,
+        "/tensorflow.serving.ModelService/GetModelStatus": model.status,
+    }
+    if core.options.enable_grpc_healthcheck_service:
+        found["/grpc.health.v1.Health/Check"] = health
+    return found
+
+
+class PredictionService:
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
+    async def predict(self, body: bytes, timeout: float | None) -> bytes:
+        request = _parse(PredictRequest, body)
+        spec = request.model_spec
+        servable = find(self._core, request)
+        signature = servable.signature(spec.signature_name)
+        if signature is None:
+            raise ServingError(
+                Code.FAILED_PRECONDITION, f'Serving signature key "{spec.signature_name or DEFAULT}" not found.'
+            )
+        servable.check_names(signature, request.inputs)
+        inputs = {name: from_proto(tensor, name) for name, tensor in request.inputs.items()}
+        outputs = servable.choose_outputs(signature, request.output_filter)
+        results = await self._core.predict(servable, signature, inputs, outputs, timeout)
+        answer = PredictResponse()
+        answer.model_spec.name = servable.name
+        answer.model_spec.version.value = servable.version
+        answer.model_spec.signature_name = signature.name
+        as_content = self._core.options.enable_serialization_as_tensor_content
+        for name, array in results.items():
+            to_proto(array, answer.outputs[name], as_content=as_content)
+        return answer.SerializeToString()
+
+    async def metadata(self, body: bytes, timeout: float | None) -> bytes:
+        request = _parse(GetModelMetadataRequest, body)
+        if not request.HasField("model_spec"):
+            raise invalid("Missing ModelSpec")
+        if not request.metadata_field:
+            raise invalid("GetModelMetadataRequest must specify at least one metadata_field")
+        for name in request.metadata_field:
+            if name != "signature_def":
+                raise invalid(f"Metadata field {name} is not supported")
+        return metadata_message(find(self._core, request)).SerializeToString()
+
+
+class ModelService:
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
+    async def status(self, body: bytes, timeout: float | None) -> bytes:
+        request = _parse(GetModelStatusRequest, body)
+        if not request.HasField("model_spec"):
+            raise invalid("Missing ModelSpec")
+        spec = request.model_spec
+        version = spec.version.value if spec.WhichOneof("version_choice") == "version" else None
+        return status_message(self._core.manager.status(spec.name, version)).SerializeToString()
+
+
+async def health(body: bytes, timeout: float | None) -> bytes:
+    """grpc.health.v1: ``{1: service name}`` → ``{1: SERVING}``."""
+    service = body[2:].decode("utf-8", "replace") if body[:1] == b"\x0a" else ""
+    if service not in ("", "ModelService", "PredictionService"):
+        raise ServingError(Code.NOT_FOUND, "")
+    return b"\x08\x01"
+
+
+def find(core: Core, request: Any) -> Servable:
+    """The servable that a request's model_spec means. Raises ServingError."""
+    spec = request.model_spec
+    if not spec.name:
+        raise invalid("ModelSpec has no name specified.")
+    choice = spec.WhichOneof("version_choice")
+    return core.manager.find(
+        spec.name,
+        spec.version.value if choice == "version" else None,
+        spec.version_label if choice == "version_label" else None,
+    )
+
+
+def _parse(kind: Any, body: bytes) -> Any:
+    try:
+        return kind.FromString(body)
+    except DecodeError:
+        raise ServingError(Code.INTERNAL, "the request cannot be parsed as a protobuf message") from None
