@@ -14,14 +14,13 @@ pytestmark = pytest.mark.slow  # the official messages import TensorFlow
 @pytest.fixture(scope="module")
 def api() -> SimpleNamespace:
     import tensorflow as tf
-    from tensorflow_serving.apis import classification_pb2, get_model_metadata_pb2, get_model_status_pb2, predict_pb2
+    from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2, predict_pb2
 
     return SimpleNamespace(
         tf=tf,
         predict=predict_pb2,
         status=get_model_status_pb2,
         metadata=get_model_metadata_pb2,
-        classification=classification_pb2,
     )
 
 
@@ -43,7 +42,6 @@ def stub(api, server):
         )
         yield SimpleNamespace(
             Predict=prediction.Predict,
-            Classify=prediction.Classify,
             GetModelMetadata=prediction.GetModelMetadata,
             GetModelStatus=status,
         )
@@ -102,14 +100,6 @@ def test_status_and_metadata_parse_as_the_official_messages(api, stub, exports):
     assert answer.metadata["signature_def"].Unpack(signatures)
     image = signatures.signature_def["serving_default"].inputs["image"]
     assert [dim.size for dim in image.tensor_shape.dim] == [-1, 8, 8, 1]
-
-
-def test_method_of_a_later_version_is_unimplemented_with_a_reason(api, stub):
-    request = api.classification.ClassificationRequest()
-    request.model_spec.name = "mlp"
-    with pytest.raises(grpc.RpcError, match="not supported by this server yet") as error:
-        stub.Classify(request, timeout=10)
-    assert error.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
 def test_descriptors_in_the_repository_match_the_installed_api(api):
