@@ -165,10 +165,11 @@ def columns(value: Any, inputs: Mapping[str, int]) -> dict[str, NDArray]:
     return {name: tensor_of(value, BY_ENUM[inputs[name]])}
 
 
-def rows(value: Any, inputs: Mapping[str, int]) -> dict[str, NDArray]:
+def rows(request: Mapping[str, Any], inputs: Mapping[str, int]) -> dict[str, NDArray]:
     """Row format: the value of ``instances`` → tensors with the batch axis first."""
+    value = request["instances"]
     if not isinstance(value, list):
-        raise invalid("Expecting 'instances' to be an list/array")
+        raise invalid(f"JSON Value: {debug_string(request)} Expecting 'instances' to be an list/array")
     if not value:
         raise invalid("No values in 'instances' list.")
     as_objects = isinstance(value[0], dict) and not is_base64_object(value[0])

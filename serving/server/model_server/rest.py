@@ -106,7 +106,7 @@ class RestApplication:
                 "'instances' keys to exist "
             )
         if by_row:
-            inputs = json_tensors.rows(request["instances"], signature.inputs)
+            inputs = json_tensors.rows(request, signature.inputs)
         elif by_column:
             inputs = json_tensors.columns(request["inputs"], signature.inputs)
         else:

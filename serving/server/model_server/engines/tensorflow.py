@@ -1,4 +1,8 @@
-"""TensorFlow: runs any signature of any SavedModel, in a session as TF Serving does. Imported only when it is needed."""
+"""TensorFlow: runs any signature of any SavedModel, in a session as TF Serving does. Imported only when it is needed.
+
+Requests go past ``Session.run`` to the C++ session below it: what a graph takes is the graph's business, as in TF Serving,
+where ``Session.run`` compares shapes with the placeholder's and converts dtypes; and errors keep their own words.
+"""
 
 from __future__ import annotations
 
@@ -32,18 +36,22 @@ class TensorFlowEngine:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
         import tensorflow as tf
+        from tensorflow.python.client import pywrap_tf_session as c_api
 
         tf.get_logger().setLevel("ERROR")
         v1 = tf.compat.v1
         self._errors = tf.errors.OpError
         self._options: Any = v1.RunOptions
+        self._c_api: Any = c_api
         self._signatures = signatures
-        graph = tf.Graph()
+        self._ends: dict[str, Any] = {}  # tensor name → where it leaves its operation
+        self._graph = graph = tf.Graph()
         config = v1.ConfigProto(intra_op_parallelism_threads=intra, inter_op_parallelism_threads=inter)
         self._session = v1.Session(graph=graph, config=config)
         try:
             with graph.as_default():
                 v1.saved_model.loader.load(self._session, ["serve"], str(folder))
+            self._session._extend_graph()
         except self._errors as error:
             raise ServableError(Code(error.error_code), error.message) from None
         except (OSError, RuntimeError, ValueError) as error:
@@ -56,22 +64,28 @@ class TensorFlowEngine:
         self, signature: str, inputs: Mapping[str, NDArray], outputs: Sequence[str], timeout: float | None = None
     ) -> dict[str, NDArray]:
         proto = self._signatures[signature].proto
-        fetches = [proto.outputs[name].name for name in outputs]
-        feeds = {proto.inputs[name].name: array for name, array in inputs.items()}
-        options = self._options(timeout_in_ms=max(1, int(timeout * 1000))) if timeout else None
+        fetches = [self._end(proto.outputs[name].name) for name in outputs]
+        feeds = {self._end(proto.inputs[name].name): array for name, array in inputs.items()}
+        options = None
+        if timeout:
+            limits = self._options(timeout_in_ms=max(1, int(timeout * 1000)))
+            options = self._c_api.TF_NewBufferFromString(limits.SerializeToString())
         try:
-            values = self._session.run(fetches, feeds, options=options)
+            values = self._session._call_tf_sessionrun(options, feeds, fetches, [], None)
         except self._errors as error:
-            raise ServingError(Code(error.error_code), _plain(error.message)) from None
+            raise ServingError(Code(error.error_code), error.message) from None
         except (ValueError, TypeError) as error:
             raise ServingError(Code.INVALID_ARGUMENT, str(error)) from None
+        finally:
+            if options is not None:
+                self._c_api.TF_DeleteBuffer(options)
         return {name: _array(value) for name, value in zip(outputs, values, strict=True)}
+
+    def _end(self, tensor: str) -> Any:
+        if tensor not in self._ends:
+            self._ends[tensor] = self._graph.get_tensor_by_name(tensor)._as_tf_output()
+        return self._ends[tensor]
 
 
 def _array(value: Any) -> NDArray:
     return np.array(value, object) if isinstance(value, (bytes, str)) else np.asarray(value)
-
-
-def _plain(message: str) -> str:
-    """TensorFlow's message without what its Python session adds below it."""
-    return message.split("\n\nOriginal stack trace", 1)[0].split("\n\nErrors may have originated", 1)[0]

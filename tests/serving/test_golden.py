@@ -1,0 +1,156 @@
+"""What the real tensorflow_model_server answered, asked again of ours: ``pytest -k 'golden and rest_predict'``.
+
+The recordings and their README are in ``golden/``, the models that they speak of in ``golden_models.py``.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from serving.launch import ENVIRONMENTS
+from serving.local import local_server
+from tests.serving.deadlines import wait_for
+from tests.serving.golden_replay import Connection, Recording, read_recordings, replay
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not (ENVIRONMENTS["tensorflow"] / "bin" / "model-server").is_file(),
+        reason="needs the environment with TensorFlow: make serving/server/.venv-tensorflow",
+    ),
+]
+
+# Where our server answers otherwise, and why. A case whose difference is gone fails, so that it leaves this table.
+DELIBERATE: dict[str, str] = {}
+# Groups whose features are not there yet.
+NOT_YET = {"batching", "grpc_classify", "grpc_multi", "grpc_regress", "model_config", "monitoring", "reload_config",
+           "rest_classify", "rest_regress", "versions", "warmup"}  # fmt: skip
+
+SHARED_MODELS = (
+    "half", "half_tf2", "multi", "strs", "dtypes", "nonfinite", "counter", "slow", "big", "matrix", "probe", "classes",
+    "warm_counter", "padded_version",
+)  # fmt: skip
+
+
+def _model(name: str, folder: str, more: str = "") -> str:
+    return f'config {{ name: "{name}" base_path: "<MODELS>/{folder}" model_platform: "tensorflow" {more} }}'
+
+
+SHARED_CONFIG = "\n".join(
+    [
+        *(_model(name, name) for name in SHARED_MODELS),
+        _model("odd name+1", "half"),
+        _model("modèle", "half"),
+        _model(
+            "triple",
+            "triple",
+            'model_version_policy { all {} } version_labels { key: "stable" value: 1 } '
+            'version_labels { key: "canary" value: 3 } version_labels { key: "missing" value: 99 }',
+        ),
+    ]
+)
+# Each server's models at the start and its flags. Recordings that change what is served begin with a configuration of
+# their own, so few servers do for all of them.
+SERVERS = {
+    "shared": (
+        SHARED_CONFIG,
+        ("--allow_version_labels_for_unavailable_models=true", "--enable_model_warmup=false", "--grpc_max_threads=300",
+         "--grpc_socket_path=<TMP>/grpc.sock"),
+    ),
+    "changing": (
+        "",
+        ("--enable_batching=true", "--enable_per_model_batching_parameters=true"),
+    ),
+    "labels": (
+        "",
+        ("--allow_version_labels_for_unavailable_models=true", "--num_request_iterations_for_warmup=3"),
+    ),
+    "content": (
+        _model("half", "half") + _model("slow", "slow"),
+        ("--enable_serialization_as_tensor_content=true", "--rest_api_timeout_in_ms=1000"),
+    ),
+}  # fmt: skip
+FLAGS = ("--file_system_poll_wait_seconds=0.1", "--max_num_load_retries=0")
+
+
+@pytest.fixture(scope="session")
+def golden_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the recordings' models, built once."""
+    folder = tmp_path_factory.mktemp("golden") / "models"
+    program = Path(__file__).with_name("golden_models.py")
+    built = subprocess.run([sys.executable, program, folder], capture_output=True, text=True, timeout=240)
+    assert built.returncode == 0, built.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def connect(golden_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Connection]]:
+    """``connect("shared")``: a connection to one of SERVERS, which is started when it is first asked for."""
+    with ExitStack() as stack:
+        started: dict[str, Connection] = {}
+
+        def connection(name: str) -> Connection:
+            if name not in started:
+                folder = tmp_path_factory.mktemp(name)
+                models, flags = SERVERS[name]
+                config = folder / "models.config"
+                config.write_text(f"model_config_list {{ {models} }}".replace("<MODELS>", str(golden_models)), "utf-8")
+                flags = tuple(flag.replace("<TMP>", str(folder)) for flag in (*FLAGS, *flags))
+                server = stack.enter_context(local_server(config, engine="tensorflow", flags=flags))
+                socket = folder / "grpc.sock" if name == "shared" else None
+                started[name] = stack.enter_context(Connection(server, socket))
+            return started[name]
+
+        yield connection
+
+
+def _set_up(recording: Recording, connection: Connection, models: Path, folder: Path) -> None:
+    """Put the recording's files in place and have the server serve its configuration."""
+    connection.paths = {"<MODELS>": str(models), "<TMP>": str(folder)}
+    for path, content in recording.files.items():
+        target = folder / path
+        if target.suffix:
+            target.write_text(content)
+        else:
+            _publish(models / content, target)
+    if recording.config:
+        connection.reload("model_config_list {}")
+        for model in ("half", "tri", "m", "probe", "warm_counter"):
+            wait_for(lambda model=model: set(connection.states(model)) <= {"END"}, f"{model} is unloaded")
+        connection.reload(recording.config)
+
+
+def _publish(source: Path, target: Path) -> None:
+    """Appear in one step, as a careful publisher does it."""
+    staged = target.parent.parent / f"staged-{target.parent.name}-{target.name}"
+    shutil.copytree(source, staged)
+    target.parent.mkdir(exist_ok=True)
+    staged.rename(target)
+
+
+@pytest.mark.parametrize("recording", read_recordings(), ids=lambda recording: recording.name)
+def test_golden(recording: Recording, connect, golden_models: Path, tmp_path: Path) -> None:
+    if recording.name.split(".")[0] in NOT_YET:
+        pytest.skip("not there yet")
+    connection = connect(recording.server)
+    _set_up(recording, connection, golden_models, tmp_path)
+    found = ""
+    for step in recording.steps:
+        if "publish" in step:
+            _publish(golden_models / step["publish"], tmp_path / step["as"])
+        else:
+            found = found or replay(connection, step)
+    if recording.name in DELIBERATE:
+        assert found, f"no difference any more; take it out of DELIBERATE: {DELIBERATE[recording.name]}"
+    else:
+        assert not found, found
