@@ -1,195 +1,275 @@
-"""TF Serving's gRPC API with grpcio and the message descriptors in ``tensorflow_serving.binpb``."""
+"""TF Serving's gRPC API with grpcio, which is imported when the first client is made."""
 
 from __future__ import annotations
 
-import math
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-import grpc
 import numpy as np
-from google.protobuf import descriptor_pb2, descriptor_pool, json_format, message_factory
 
+from serving.client.api import DEFAULT_TIMEOUT_S, AsyncClient, Client, Spec, Which
 from serving.client.errors import ClientError, Refused, TimedOut, Unreachable
+from serving.client.examples import fill_input
+from serving.client.messages import enum_name, message, parse_config, pool
+from serving.client.tensors import decode, encode
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    Tensors = dict[str, NDArray]
+    from serving.client.api import Rows, Tensors
 
-_POOL = descriptor_pool.DescriptorPool()
-for _file in descriptor_pb2.FileDescriptorSet.FromString(
-    Path(__file__).with_name("tensorflow_serving.binpb").read_bytes()
-).file:
-    _POOL.Add(_file)
-
-
-def _message(name: str) -> Any:
-    return message_factory.GetMessageClass(_POOL.FindMessageTypeByName(f"tensorflow.serving.{name}"))
-
+    Inference = Literal["classify", "regress"]
 
 _PREDICTION = "/tensorflow.serving.PredictionService/"
 _MODEL = "/tensorflow.serving.ModelService/"
+# The method → its service, and the class of its request and of its answer, named alike.
 _METHODS = {
-    "Predict": (_PREDICTION, _message("PredictRequest"), _message("PredictResponse")),
-    "GetModelMetadata": (_PREDICTION, _message("GetModelMetadataRequest"), _message("GetModelMetadataResponse")),
-    "GetModelStatus": (_MODEL, _message("GetModelStatusRequest"), _message("GetModelStatusResponse")),
+    "Predict": (_PREDICTION, "Predict"),
+    "Classify": (_PREDICTION, "Classification"),
+    "Regress": (_PREDICTION, "Regression"),
+    "MultiInference": (_PREDICTION, "MultiInference"),
+    "GetModelMetadata": (_PREDICTION, "GetModelMetadata"),
+    "GetModelStatus": (_MODEL, "GetModelStatus"),
+    "HandleReloadConfigRequest": (_MODEL, "ReloadConfig"),
 }
-_SIGNATURES = _message("SignatureDefMap")
-# tensorflow.DataType → NumPy's dtype and the typed field of TensorProto.
-_DTYPES = {
-    1: (np.float32, "float_val"), 2: (np.float64, "double_val"), 3: (np.int32, "int_val"), 4: (np.uint8, "int_val"),
-    5: (np.int16, "int_val"), 6: (np.int8, "int_val"), 7: (object, "string_val"), 9: (np.int64, "int64_val"),
-    10: (np.bool_, "bool_val"), 17: (np.uint16, "int_val"), 19: (np.float16, "half_val"),
-    22: (np.uint32, "uint32_val"), 23: (np.uint64, "uint64_val"),
-}  # fmt: skip
-_ENUMS = {np.dtype(dtype): enum for enum, (dtype, _) in _DTYPES.items()}
-_NO_LIMIT = [
+_OPTIONS = [
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
     ("grpc.enable_http_proxy", 0),
 ]
 
 
-class GrpcClient:
-    """``address`` is host:port. Thread-safe, a context manager."""
+class Question(NamedTuple):
+    method: str
+    request: Any
+    read: Callable[[Any], Any]
 
-    def __init__(self, address: str, *, timeout: float = 30.0) -> None:
-        self._address = address
-        self._timeout = timeout
-        self._channel = grpc.insecure_channel(address, _NO_LIMIT)
-        self._calls = {
-            name: self._channel.unary_unary(
-                service + name, request_serializer=request.SerializeToString, response_deserializer=response.FromString
-            )
-            for name, (service, request, response) in _METHODS.items()
-        }
 
-    def predict(
-        self,
-        model: str,
-        inputs: Mapping[str, NDArray],
-        *,
-        version: int | None = None,
-        label: str | None = None,
-        signature: str | None = None,
-        timeout: float | None = None,
-    ) -> Tensors:
-        """One Predict. Raises ClientError."""
-        request = _METHODS["Predict"][1]()
-        _fill(request.model_spec, model, version, label)
-        if signature:
-            request.model_spec.signature_name = signature
+class GrpcWording:
+    """Questions as TF Serving's request messages."""
+
+    def predict(self, spec: Spec, inputs: Mapping[str, NDArray], outputs: Sequence[str]) -> Question:
+        request = _serving("PredictRequest")
+        _fill(request.model_spec, spec)
         for name, array in inputs.items():
-            _encode(np.asarray(array), request.inputs[name], name)
-        answer = self._call("Predict", request, timeout)
-        return {name: _decode(tensor) for name, tensor in answer.outputs.items()}
+            encode(np.asarray(array), request.inputs[name], name)
+        request.output_filter.extend(outputs)
+        return Question("Predict", request, _tensors)
 
-    def status(self, model: str, *, version: int | None = None, timeout: float | None = None) -> list[dict[str, Any]]:
-        """``[{"version", "state", "error_code", "error_message"}]``, highest version first."""
-        request = _METHODS["GetModelStatus"][1]()
-        _fill(request.model_spec, model, version, None)
-        rows = self._call("GetModelStatus", request, timeout).model_version_status
-        return [
-            {
-                "version": row.version,
-                "state": _enum_name(row, "state"),
-                "error_code": _enum_name(row.status, "error_code"),
-                "error_message": row.status.error_message,
-            }
-            for row in rows
-        ]
+    def classify(self, spec: Spec, examples: Rows, context: Rows | None) -> Question:
+        request = _serving("ClassificationRequest")
+        _fill(request.model_spec, spec)
+        fill_input(request.input, examples, context)
+        return Question("Classify", request, lambda answer: _classes(answer.result))
 
-    def metadata(
-        self, model: str, *, version: int | None = None, label: str | None = None, timeout: float | None = None
-    ) -> dict[str, Any]:
-        """``{"model_spec": …, "signatures": {name: SignatureDef as JSON}}``"""
-        request = _METHODS["GetModelMetadata"][1]()
-        _fill(request.model_spec, model, version, label)
+    def regress(self, spec: Spec, examples: Rows, context: Rows | None) -> Question:
+        request = _serving("RegressionRequest")
+        _fill(request.model_spec, spec)
+        fill_input(request.input, examples, context)
+        return Question("Regress", request, lambda answer: _values(answer.result))
+
+    def multi_inference(
+        self, spec: Spec, examples: Rows, tasks: Mapping[str, Inference], context: Rows | None
+    ) -> Question:
+        request = _serving("MultiInferenceRequest")
+        for signature, method in tasks.items():
+            task = request.tasks.add(method_name=f"tensorflow/serving/{method}")
+            _fill(task.model_spec, Spec(spec.model, spec.version, spec.label, signature))
+        fill_input(request.input, examples, context)
+        return Question("MultiInference", request, _results)
+
+    def status(self, spec: Spec) -> Question:
+        request = _serving("GetModelStatusRequest")
+        _fill(request.model_spec, spec)
+        return Question("GetModelStatus", request, _states)
+
+    def metadata(self, spec: Spec) -> Question:
+        request = _serving("GetModelMetadataRequest")
+        _fill(request.model_spec, spec)
         request.metadata_field.append("signature_def")
-        answer = self._call("GetModelMetadata", request, timeout)
-        signatures = _SIGNATURES()
-        answer.metadata["signature_def"].Unpack(signatures)
-        spec = answer.model_spec
-        return {
-            "model_spec": {
-                "name": spec.name,
-                "signature_name": spec.signature_name,
-                "version": str(spec.version.value),
-            },
-            "signatures": json_format.MessageToDict(
-                signatures,
-                preserving_proto_field_name=True,
-                always_print_fields_with_no_presence=True,
-                descriptor_pool=_POOL,
-            )["signature_def"],
-        }
+        return Question("GetModelMetadata", request, _metadata)
+
+    def reload_config(self, config: str) -> Question:
+        request = _serving("ReloadConfigRequest")
+        try:
+            request.config.CopyFrom(parse_config(config))
+        except ValueError as error:
+            raise ClientError("INVALID_ARGUMENT", f"no ModelServerConfig in text format: {error}") from None
+        return Question("HandleReloadConfigRequest", request, _accepted)
+
+
+class GrpcClient(Client):
+    """``address`` is host:port or unix:/path. Thread-safe, a context manager."""
+
+    _wording = GrpcWording()
+
+    def __init__(self, address: str, *, timeout: float = DEFAULT_TIMEOUT_S) -> None:
+        import grpc
+
+        super().__init__(address, timeout=timeout)
+        self._error: Any = grpc.RpcError
+        self._channel = grpc.insecure_channel(address, _OPTIONS)
+        self._calls = _calls(self._channel)
+
+    def multi_inference(
+        self, model: str, examples: Rows, tasks: Mapping[str, Inference], *, context: Rows | None = None, **which: Any
+    ) -> dict[str, Tensors | NDArray]:
+        """Several classify and regress signatures on the same examples: ``{signature: "classify" | "regress"}`` →
+        ``{signature: what that method answers}``."""
+        spec = Spec(model, which.get("version"), which.get("label"))
+        return self._ask(self._wording.multi_inference(spec, examples, tasks, context), which)
+
+    def reload_config(self, config: str, *, timeout: float | None = None) -> None:
+        """HandleReloadConfigRequest with the text of a whole model_config_file. Models that it leaves out are unloaded."""
+        self._ask(self._wording.reload_config(config), {"timeout": timeout})
 
     def close(self) -> None:
         self._channel.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
-
-    def _call(self, method: str, request: Any, timeout: float | None) -> Any:
-        limit = timeout or self._timeout
+    def _ask(self, question: Question, which: Which | dict[str, Any]) -> Any:
+        limit = which.get("timeout") or self._timeout
         try:
-            return self._calls[method](request, timeout=limit)
-        except grpc.RpcError as error:
-            code, details = error.code().name, error.details() or ""
-            raise self._error(code, details, limit) from None
-
-    def _error(self, code: str, details: str, limit: float) -> ClientError:
-        if code == "DEADLINE_EXCEEDED":
-            return TimedOut(self._address, limit)
-        if code == "UNAVAILABLE" and ("connect" in details or "Socket closed" in details):
-            return Unreachable(self._address, details.splitlines()[0][:200])
-        return Refused(code, details)
+            return question.read(self._calls[question.method](question.request, timeout=limit))
+        except self._error as error:
+            raise _error(error, self._address, limit) from None
 
 
-def _fill(spec: Any, model: str, version: int | None, label: str | None) -> None:
-    spec.name = model
-    if version is not None:
-        spec.version.value = version
-    elif label:
-        spec.version_label = label
+class AsyncGrpcClient(AsyncClient):
+    """As ``GrpcClient``, to be awaited; its channel belongs to the event loop of the first call."""
+
+    _wording = GrpcWording()
+
+    def __init__(self, address: str, *, timeout: float = DEFAULT_TIMEOUT_S) -> None:
+        import grpc
+
+        super().__init__(address, timeout=timeout)
+        self._error: Any = grpc.RpcError
+        self._channel: Any = None
+        self._calls: dict[str, Any] = {}
+
+    async def multi_inference(
+        self, model: str, examples: Rows, tasks: Mapping[str, Inference], *, context: Rows | None = None, **which: Any
+    ) -> dict[str, Tensors | NDArray]:
+        spec = Spec(model, which.get("version"), which.get("label"))
+        return await self._ask(self._wording.multi_inference(spec, examples, tasks, context), which)
+
+    async def reload_config(self, config: str, *, timeout: float | None = None) -> None:
+        await self._ask(self._wording.reload_config(config), {"timeout": timeout})
+
+    async def close(self) -> None:
+        if self._channel is not None:
+            await self._channel.close()
+
+    async def _ask(self, question: Question, which: Which | dict[str, Any]) -> Any:
+        if self._channel is None:
+            import grpc.aio
+
+            self._channel = grpc.aio.insecure_channel(self._address, _OPTIONS)
+            self._calls = _calls(self._channel)
+        limit = which.get("timeout") or self._timeout
+        try:
+            return question.read(await self._calls[question.method](question.request, timeout=limit))
+        except self._error as error:
+            raise _error(error, self._address, limit) from None
 
 
-def _encode(array: NDArray, tensor: Any, name: str) -> None:
-    if array.dtype.kind in "SU":
-        array = array.astype(object)
-    enum = _ENUMS.get(array.dtype)
-    if enum is None:
-        raise ClientError(
-            "INVALID_ARGUMENT", f"input {name} is {array.dtype}, which has no TensorProto form; cast it first"
+def _calls(channel: Any) -> dict[str, Any]:
+    return {
+        method: channel.unary_unary(
+            service + method,
+            request_serializer=message(f"tensorflow.serving.{kind}Request").SerializeToString,
+            response_deserializer=message(f"tensorflow.serving.{kind}Response").FromString,
         )
-    tensor.dtype = enum
-    tensor.tensor_shape.SetInParent()
-    for size in array.shape:
-        tensor.tensor_shape.dim.add().size = size
-    if array.dtype == object:
-        tensor.string_val.extend([v.encode() if isinstance(v, str) else v for v in array.ravel()])
-    else:
-        tensor.tensor_content = array.tobytes()
+        for method, (service, kind) in _METHODS.items()
+    }
 
 
-def _decode(tensor: Any) -> NDArray:
-    dtype, field = _DTYPES[tensor.dtype]
-    shape = tuple(dim.size for dim in tensor.tensor_shape.dim)
-    if tensor.tensor_content:
-        return np.frombuffer(tensor.tensor_content, dtype).reshape(shape)
-    values = getattr(tensor, field)
-    if field == "half_val":
-        return np.array(values, np.uint16).view(np.float16).reshape(shape)
-    array = np.empty(math.prod(shape), dtype)
-    array[:] = list(values)
-    return array.reshape(shape)
+def _serving(name: str) -> Any:
+    return message(f"tensorflow.serving.{name}")()
 
 
-def _enum_name(message: Any, field: str) -> str:
-    return message.DESCRIPTOR.fields_by_name[field].enum_type.values_by_number[getattr(message, field)].name
+def _error(error: Any, address: str, limit: float) -> ClientError:
+    code, details = error.code().name, error.details() or ""
+    if code == "DEADLINE_EXCEEDED":
+        return TimedOut(address, limit)
+    if code == "UNAVAILABLE" and ("connect" in details or "Socket closed" in details):
+        return Unreachable(address, details.splitlines()[0][:200])
+    return Refused(code, details)
+
+
+def _fill(message: Any, spec: Spec) -> None:
+    message.name = spec.model
+    if spec.version is not None:
+        message.version.value = spec.version
+    elif spec.label:
+        message.version_label = spec.label
+    if spec.signature:
+        message.signature_name = spec.signature
+
+
+# --- answers ---------------------------------------------------------------------------------------------------------
+
+
+def _tensors(answer: Any) -> Tensors:
+    return {name: decode(tensor) for name, tensor in answer.outputs.items()}
+
+
+def _classes(result: Any) -> Tensors:
+    rows = [row.classes for row in result.classifications]
+    return {
+        "classes": np.array([[of.label for of in row] for row in rows], str),
+        "scores": np.array([[of.score for of in row] for row in rows], np.float32),
+    }
+
+
+def _values(result: Any) -> NDArray:
+    return np.array([row.value for row in result.regressions], np.float32)
+
+
+def _results(answer: Any) -> dict[str, Any]:
+    return {
+        result.model_spec.signature_name: _classes(result.classification_result)
+        if result.WhichOneof("result") == "classification_result"
+        else _values(result.regression_result)
+        for result in answer.results
+    }
+
+
+def _states(answer: Any) -> list[dict[str, Any]]:
+    return [
+        {
+            "version": row.version,
+            "state": enum_name(row, "state"),
+            "error_code": enum_name(row.status, "error_code"),
+            "error_message": row.status.error_message,
+        }
+        for row in answer.model_version_status
+    ]
+
+
+def _metadata(answer: Any) -> dict[str, Any]:
+    from google.protobuf import json_format
+
+    signatures = _serving("SignatureDefMap")
+    answer.metadata["signature_def"].Unpack(signatures)
+    spec = answer.model_spec
+    return {
+        "model_spec": {
+            "name": spec.name,
+            "signature_name": spec.signature_name,
+            "version": str(spec.version.value),
+        },
+        "signatures": json_format.MessageToDict(
+            signatures,
+            preserving_proto_field_name=True,
+            always_print_fields_with_no_presence=True,
+            descriptor_pool=pool(),
+        )["signature_def"],
+    }
+
+
+def _accepted(answer: Any) -> None:
+    """A refused config may come as an OK answer with an error inside."""
+    if answer.status.error_code:
+        raise Refused(enum_name(answer.status, "error_code"), answer.status.error_message)

@@ -43,17 +43,6 @@ def test_environment_has_no_tensorflow():
     assert found.stdout.split() == ["None", "None"]
 
 
-def test_clients_import_neither_tensorflow_nor_the_server():
-    code = (
-        "import sys, serving.client.rest, serving.client.grpc; "
-        "print([m for m in ('tensorflow', 'keras', 'model_server', 'models', 'matplotlib') if m in sys.modules])"
-    )
-    found = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=SERVER.parents[1]
-    )
-    assert found.stdout.strip() == "[]"
-
-
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
 def test_signal_ends_the_one_process_and_frees_the_ports(name, serve, add_version):
     add_version(1)
