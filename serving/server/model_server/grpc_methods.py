@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 from google.protobuf.message import DecodeError
 
+from model_server import examples
 from model_server.errors import Code, ServingError, invalid
 from model_server.messages import metadata_message, status_message
-from model_server.protos import GetModelMetadataRequest, GetModelStatusRequest, PredictRequest, PredictResponse
+from model_server.protos import (
+    ClassificationResponse,
+    ExamplesRequest,
+    GetModelMetadataRequest,
+    GetModelStatusRequest,
+    InferenceTask,
+    MultiInferenceRequest,
+    MultiInferenceResponse,
+    PredictRequest,
+    PredictResponse,
+    RegressionResponse,
+)
 from model_server.signatures import DEFAULT
 from model_server.tensors import from_proto, to_proto
 
@@ -17,6 +30,7 @@ if TYPE_CHECKING:
 
     from model_server.core import Core
     from model_server.servable import Servable
+    from model_server.signatures import Signature
 
     Method = Callable[[bytes, float | None], Awaitable[bytes]]
 
@@ -26,6 +40,9 @@ def methods(core: Core) -> dict[str, Method]:
     prediction, model = PredictionService(core), ModelService(core)
     found: dict[str, Method] = {
         "/tensorflow.serving.PredictionService/Predict": prediction.predict,
+        "/tensorflow.serving.PredictionService/Classify": prediction.classify,
+        "/tensorflow.serving.PredictionService/Regress": prediction.regress,
+        "/tensorflow.serving.PredictionService/MultiInference": prediction.multi_inference,
         "/tensorflow.serving.PredictionService/GetModelMetadata": prediction.metadata,
         "/tensorflow.serving.ModelService/GetModelStatus": model.status,
     }
@@ -52,12 +69,42 @@ class PredictionService:
         outputs = servable.choose_outputs(signature, request.output_filter)
         results = await self._core.predict(servable, signature, inputs, outputs, timeout)
         answer = PredictResponse()
-        answer.model_spec.name = servable.name
-        answer.model_spec.version.value = servable.version
-        answer.model_spec.signature_name = signature.name
+        _fill_spec(answer.model_spec, servable, signature)
         as_content = self._core.options.enable_serialization_as_tensor_content
         for name, array in results.items():
             to_proto(array, answer.outputs[name], as_content=as_content)
+        return answer.SerializeToString()
+
+    async def classify(self, body: bytes, timeout: float | None) -> bytes:
+        return await self._one(body, timeout, examples.CLASSIFY, ClassificationResponse())
+
+    async def regress(self, body: bytes, timeout: float | None) -> bytes:
+        return await self._one(body, timeout, examples.REGRESS, RegressionResponse())
+
+    async def _one(self, body: bytes, timeout: float | None, method: str, answer: Any) -> bytes:
+        request = _parse(ExamplesRequest, body)
+        servable = find(self._core, request)
+        task = examples.single(servable, request.model_spec.signature_name, method)
+        inputs = examples.feed(request.input)
+        outputs = await self._core.predict(servable, task.signature, inputs, task.outputs, timeout)
+        _fill_spec(answer.model_spec, servable, task.signature)
+        examples.fill(answer.result, task, outputs, len(inputs[examples.INPUT]))
+        return answer.SerializeToString()
+
+    async def multi_inference(self, body: bytes, timeout: float | None) -> bytes:
+        """The first task's model_spec says which version answers them all, as in TF Serving."""
+        request = _parse(MultiInferenceRequest, body)
+        first = request.tasks[0] if request.tasks else InferenceTask()
+        servable = find(self._core, first)
+        tasks = examples.several(servable, request.tasks)
+        inputs = examples.feed(request.input)
+        calls = [self._core.predict(servable, task.signature, inputs, task.outputs, timeout) for task in tasks]
+        answer = MultiInferenceResponse()
+        for task, outputs in zip(tasks, await asyncio.gather(*calls), strict=True):
+            result = answer.results.add()
+            _fill_spec(result.model_spec, servable, task.signature)
+            of_its_kind = result.classification_result if task.method == examples.CLASSIFY else result.regression_result
+            examples.fill(of_its_kind, task, outputs, len(inputs[examples.INPUT]))
         return answer.SerializeToString()
 
     async def metadata(self, body: bytes, timeout: float | None) -> bytes:
@@ -104,6 +151,12 @@ def find(core: Core, request: Any) -> Servable:
         spec.version.value if choice == "version" else None,
         spec.version_label if choice == "version_label" else None,
     )
+
+
+def _fill_spec(spec: Any, servable: Servable, signature: Signature) -> None:
+    spec.name = servable.name
+    spec.version.value = servable.version
+    spec.signature_name = signature.name
 
 
 def _parse(kind: Any, body: bytes) -> Any:

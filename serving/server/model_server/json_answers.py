@@ -70,7 +70,7 @@ def _written(name: str, array: NDArray) -> bytes:
     if array.dtype == object:
         return _dumps(_values(name, array, finite=True), finite=True)
     if array.dtype.kind == "f" and array.size and not np.abs(array).max() < PLAIN_BELOW:
-        return _floats(array).encode()
+        return floats(array).encode()
     if not array.shape:
         return orjson.dumps(array[()], option=_OPTIONS)
     if 0 in array.shape:
@@ -78,10 +78,10 @@ def _written(name: str, array: NDArray) -> bytes:
     return orjson.dumps(np.ascontiguousarray(array), option=_OPTIONS)
 
 
-def _floats(array: NDArray) -> str:
+def floats(array: Any) -> str:
     """As TF Serving prints them: 6 (double: 15) digits where they read back as the same number, else 9 (17)."""
     if array.ndim:
-        return "[" + ",".join(map(_floats, array)) + "]"
+        return "[" + ",".join(map(floats, array)) + "]"
     value, digits = float(array), 6 if array.dtype == np.float32 else 15
     if not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"

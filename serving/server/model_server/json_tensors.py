@@ -124,7 +124,7 @@ def _scalar(value: Any, kind: Kind) -> Any:
             return value
     elif isinstance(value, int) and _RANGES[wanted][0] <= value <= _RANGES[wanted][1]:
         return value
-    raise invalid(f"JSON Value: {debug_string(value)} Type: {_json_type(value)} is not of expected type: {kind.name}")
+    raise invalid(f"JSON Value: {debug_string(value)} Type: {json_type(value)} is not of expected type: {kind.name}")
 
 
 def _base64(value: dict[str, Any], kind: Kind) -> bytes:
@@ -132,14 +132,18 @@ def _base64(value: dict[str, Any], kind: Kind) -> bytes:
         raise invalid(f"JSON Value: {debug_string(value)} not formatted correctly for base64 data")
     if kind.name != "string":
         raise invalid(f"JSON Value: {debug_string(value)} Type: Object is not of expected type: {kind.name}")
+    return decode_base64(value["b64"])
+
+
+def decode_base64(text: str) -> bytes:
+    """With or without padding. Raises ServingError INVALID_ARGUMENT."""
     try:
-        text = value["b64"]
         return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except (binascii.Error, ValueError):
         raise invalid("Unable to base64 decode") from None
 
 
-def _json_type(value: Any) -> str:
+def json_type(value: Any) -> str:
     names = {type(None): "Null", bool: "False", dict: "Object", list: "Array", str: "String"}
     if value is True:
         return "True"

@@ -18,6 +18,40 @@ for _file in descriptor_pb2.FileDescriptorSet.FromString(
     _POOL.Add(_file)
 
 
+def _unparsed_examples() -> descriptor_pb2.FileDescriptorProto:
+    """The requests of Classify, Regress and MultiInference with each Example left as bytes: the same on the wire.
+
+    The graph (or engines/litert_examples.py) parses Examples; taking them apart and together again here would be waste.
+    TF Serving has such a message of its own (tensorflow_serving/apis/internal/serialized_input.proto).
+    """
+    file = descriptor_pb2.FileDescriptorProto(name="model_server/examples.proto", package="model_server")
+    file.dependency.extend(["tensorflow_serving/apis/model.proto", "tensorflow_serving/apis/inference.proto"])
+    field = descriptor_pb2.FieldDescriptorProto
+
+    def add(name: str, *fields: tuple[str, int, str | None, bool]) -> None:
+        kind = file.message_type.add(name=name)
+        for title, number, of, repeated in fields:
+            added = kind.field.add(name=title, number=number, type=field.TYPE_MESSAGE if of else field.TYPE_BYTES)
+            added.label = field.LABEL_REPEATED if repeated else field.LABEL_OPTIONAL
+            if of:
+                added.type_name = of
+
+    add("Examples", ("examples", 1, None, True), ("context", 2, None, False))
+    examples = ".model_server.Examples"
+    add("Input", ("example_list", 1, examples, False), ("example_list_with_context", 2, examples, False))
+    kind = file.message_type[-1]
+    kind.oneof_decl.add(name="kind")
+    for member in kind.field:
+        member.oneof_index = 0
+    spec, task = ".tensorflow.serving.ModelSpec", ".tensorflow.serving.InferenceTask"
+    add("ExamplesRequest", ("model_spec", 1, spec, False), ("input", 2, ".model_server.Input", False))
+    add("MultiInferenceRequest", ("tasks", 1, task, True), ("input", 2, ".model_server.Input", False))
+    return file
+
+
+_POOL.Add(_unparsed_examples())
+
+
 def message(name: str) -> Any:
     """The class of a message by its full name, for example ``tensorflow.TensorProto``."""
     return message_factory.GetMessageClass(_POOL.FindMessageTypeByName(name))
@@ -37,4 +71,11 @@ GetModelMetadataResponse = message("tensorflow.serving.GetModelMetadataResponse"
 SignatureDefMap = message("tensorflow.serving.SignatureDefMap")
 ModelServerConfig = message("tensorflow.serving.ModelServerConfig")
 PredictionLog = message("tensorflow.serving.PredictionLog")
+Example = message("tensorflow.Example")
+InferenceTask = message("tensorflow.serving.InferenceTask")
+ClassificationResponse = message("tensorflow.serving.ClassificationResponse")
+RegressionResponse = message("tensorflow.serving.RegressionResponse")
+MultiInferenceResponse = message("tensorflow.serving.MultiInferenceResponse")
+ExamplesRequest = message("model_server.ExamplesRequest")
+MultiInferenceRequest = message("model_server.MultiInferenceRequest")
 POOL = _POOL

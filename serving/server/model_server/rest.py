@@ -13,17 +13,21 @@ from urllib.parse import unquote_to_bytes
 import orjson
 from google.protobuf import json_format
 
-from model_server import json_answers, json_tensors
+from model_server import examples, json_answers, json_tensors
 from model_server.errors import Code, ServingError, invalid
+from model_server.json_examples import classification_results, regression_results, serialized_examples
 from model_server.json_parse import debug_string, parse_body
 from model_server.messages import signature_map, status_message
 from model_server.protos import POOL
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
+
+    from numpy.typing import NDArray
 
     from model_server.core import Core
     from model_server.servable import Servable
+    from model_server.signatures import Signature
 
 _MODEL = r"(?i:/v1/models/)(?P<name>[^/:]+)(?:(?i:/versions/)(?P<version>\d+)|(?i:/labels/)(?P<label>[^/:]+))?"
 _PREDICT = re.compile(_MODEL + r":(?P<verb>predict|classify|regress)")
@@ -71,9 +75,8 @@ class RestApplication:
         if method == "POST" and (match := _PREDICT.fullmatch(path)):
             if _beyond_int64(match["version"]):
                 return 400, _JSON, b""
-            if match["verb"] != "predict":
-                raise ServingError(Code.UNIMPLEMENTED, f"{match['verb']} is not supported by this server yet")
-            return 200, _JSON, await self._predict(match, body)
+            answer = self._predict if match["verb"] == "predict" else self._classify_or_regress
+            return 200, _JSON, await answer(match, body)
         if method == "GET":
             if re.fullmatch(r"(?i)/v1/models", path):
                 raise invalid("Missing model name in request.")
@@ -88,12 +91,7 @@ class RestApplication:
     async def _predict(self, match: re.Match, body: bytes) -> bytes:
         request = parse_body(body)
         servable = self._find(match)
-        name = request.get("signature_name", "")
-        if not isinstance(name, str):
-            raise invalid(
-                f"JSON Value: {debug_string(request)} not formatted correctly. "
-                "'signature_name' key must be a string value."
-            )
+        name = _signature_name(request)
         signature = servable.signature(name)
         if signature is None:
             raise invalid(f'Serving signature name: "{name}" not found in signature def')
@@ -112,13 +110,31 @@ class RestApplication:
         else:
             raise invalid("Missing 'inputs' or 'instances' key")
         servable.check_names(signature, inputs)
+        outputs = await self._run(servable, signature, inputs, signature.outputs)
+        return json_answers.predictions(outputs) if by_row else json_answers.columns(outputs)
+
+    async def _classify_or_regress(self, match: re.Match, body: bytes) -> bytes:
+        request = parse_body(body)
+        name = _signature_name(request)
+        inputs = examples.strings(*serialized_examples(request))
+        servable = self._find(match)
+        method = examples.CLASSIFY if match["verb"] == "classify" else examples.REGRESS
+        task = examples.single(servable, name, method)
+        outputs = await self._run(servable, task.signature, inputs, task.outputs)
+        rows = len(inputs[examples.INPUT])
+        if method == examples.CLASSIFY:
+            return classification_results(examples.classifications(outputs, rows))
+        return regression_results(examples.regressions(outputs, rows))
+
+    async def _run(
+        self, servable: Servable, signature: Signature, inputs: Mapping[str, NDArray], outputs: Sequence[str]
+    ) -> dict[str, NDArray]:
         try:
-            outputs = await self._core.predict(servable, signature, inputs, signature.outputs, self._timeout)
+            return await self._core.predict(servable, signature, inputs, outputs, self._timeout)
         except ServingError as error:
             if error.code is Code.DEADLINE_EXCEEDED:
                 raise ServingError(error.code, "Timed out waiting for notification") from None
             raise
-        return json_answers.predictions(outputs) if by_row else json_answers.columns(outputs)
 
     def _status(self, match: re.Match) -> tuple[int, list, bytes]:
         version = int(match["version"]) if match["version"] else None
@@ -139,6 +155,15 @@ class RestApplication:
         label = _decoded(match["label"]) if match["label"] else None
         version = int(match["version"]) if match["version"] else None
         return self._core.manager.find(_decoded(match["name"]), version, label)
+
+
+def _signature_name(request: dict[str, Any]) -> str:
+    name = request.get("signature_name", "")
+    if not isinstance(name, str):
+        raise invalid(
+            f"JSON Value: {debug_string(request)} not formatted correctly. 'signature_name' key must be a string value."
+        )
+    return name
 
 
 async def _read(scope: dict[str, Any], receive: Callable) -> bytes | None:

@@ -33,6 +33,7 @@ class Servable:
         """Load from ``folder``. Raises ServableError."""
         self.name, self.version, self.folder = name, version, folder
         self._options = options
+        self.checks_method_names: bool = options.enable_signature_method_name_check
         self._lock = threading.Lock()
         self._tensorflow: Engine | None = None
         self._litert: LiteRTEngine | None = None

@@ -74,6 +74,8 @@ class TensorFlowEngine:
             values = self._session._call_tf_sessionrun(options, feeds, fetches, [], None)
         except self._errors as error:
             raise ServingError(Code(error.error_code), error.message) from None
+        except UnicodeDecodeError as error:  # the message quotes the request's bytes, and Python cannot read it
+            raise ServingError(Code.INVALID_ARGUMENT, error.object.decode("utf-8", "replace")) from None
         except (ValueError, TypeError) as error:
             raise ServingError(Code.INVALID_ARGUMENT, str(error)) from None
         finally:
