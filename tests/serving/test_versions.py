@@ -104,7 +104,9 @@ def test_ports_open_only_when_a_version_is_loaded(serve, base, add_version, spaw
     from serving.local import start, wait_until_open
 
     config = tmp_path / "waiting.config"
-    config.write_text(f'model_config_list {{ config {{ name: "mlp" base_path: "{base}" }} }}')
+    config.write_text(
+        f'model_config_list {{ config {{ name: "mlp" base_path: "{base}" model_platform: "tensorflow" }} }}'
+    )
     grpc_port, rest_port = free_port(), free_port()
     log = tmp_path / "log"
     process = start(config, grpc_port=grpc_port, rest_port=rest_port, engine="litert", log=log)
@@ -135,6 +137,6 @@ def test_version_that_cannot_be_loaded_stops_the_start(serve, base):
     (base / "1").mkdir()
     with pytest.raises(
         DeployError,
-        match="model mlp version 1 cannot be loaded: Specified file path does not appear to contain a SavedModel",
+        match=r"did not become available: \{\{\{name: mlp version: 1\} due to error: NOT_FOUND: Specified file path does not",
     ):
         serve("all {}")

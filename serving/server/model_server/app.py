@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import uvicorn
@@ -25,6 +26,7 @@ from model_server.grpc import GrpcApplication
 from model_server.listening import addresses, bind
 from model_server.manager import Manager
 from model_server.model_config import read_models
+from model_server.reload import poll_config_file
 from model_server.rest import RestApplication
 
 if TYPE_CHECKING:
@@ -85,6 +87,8 @@ def start() -> GrpcApplication:
         rest[0].start()
         _say(f"REST on {options.bind_address}:{options.rest_api_port}")
     manager.watch()
+    if options.model_config_file and options.model_config_file_poll_wait_seconds > 0:
+        poll_config_file(manager, Path(options.model_config_file), options.model_config_file_poll_wait_seconds)
     _say(f"gRPC on {options.bind_address}:{options.port}")
     return grpc
 

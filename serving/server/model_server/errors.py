@@ -1,7 +1,8 @@
 """Errors as TF Serving reports them: a code of google.rpc.Code, and the server's message.
 
 ServingError             a request that is answered with an error
-└── ServableError        a version that cannot be loaded
+├── ServableError        a version that cannot be loaded
+└── ConfigError          a config that cannot be served; nothing has changed
 StartError               the server cannot start; one sentence on stderr, exit code 1
 """
 
@@ -66,6 +67,14 @@ class ServingError(Exception):
 
 class ServableError(ServingError):
     """A version that cannot be loaded; its status becomes END with this code and message."""
+
+
+class ConfigError(ServingError):
+    """A config that cannot be served: the message that a reload call gets, and the ``remedy`` for whoever starts it."""
+
+    def __init__(self, message: str, *, remedy: str, code: Code = Code.INVALID_ARGUMENT) -> None:
+        super().__init__(code, message)
+        self.remedy = remedy
 
 
 class StartError(Exception):

@@ -26,12 +26,17 @@ FLAGS = (
     Flag(
         "model_config_file", "", "text protobuf with a model_config_list; replaces --model_name and --model_base_path"
     ),
+    Flag("model_config_file_poll_wait_seconds", 0.0, "seconds between two looks at that file; 0: read it once"),
     Flag("model_name", "default", "name of the one model that is served without a config file"),
     Flag("model_base_path", "", "absolute folder with that model's numeric version folders"),
     Flag("file_system_poll_wait_seconds", 1.0, "seconds between two looks for new versions; 0: look once, -1: never"),
     Flag("max_num_load_retries", 5, "further attempts after a failed load"),
     Flag("load_retry_interval_micros", 60_000_000, "time between two attempts to load"),
+    Flag("num_load_threads", 0, "models that are loaded at the same time; 0: one"),
+    Flag("num_unload_threads", 0, "models that are unloaded at the same time; 0: one"),
+    Flag("saved_model_tags", "serve", "tags of the MetaGraph to load, with commas between them"),
     Flag("enable_model_warmup", True, "replay assets.extra/tf_serving_warmup_requests before a version serves"),
+    Flag("num_request_iterations_for_warmup", 1, "times that each of those requests is replayed"),
     Flag("allow_version_labels_for_unavailable_models", False, "accept labels that point to a version not loaded yet"),
     Flag("prefer_tflite_model", True, "run model.tflite on LiteRT where it lies beside saved_model.pb"),
     Flag("enable_signature_method_name_check", False, "Classify and Regress want the signature's method_name to fit"),
@@ -39,6 +44,7 @@ FLAGS = (
     Flag("enable_grpc_healthcheck_service", False, "answer grpc.health.v1.Health/Check"),
     Flag("tensorflow_intra_op_parallelism", 0, "threads inside one operation; 0: TensorFlow decides"),
     Flag("tensorflow_inter_op_parallelism", 0, "operations run side by side; 0: TensorFlow decides"),
+    Flag("tensorflow_session_parallelism", 0, "both of these at once; 0: TensorFlow decides"),
     Flag("grpc_socket_path", "", "unix socket for gRPC, beside the TCP port"),
     Flag("version", False, "print the version and leave"),
     Flag("help", False, "print the flags and leave"),
@@ -46,6 +52,9 @@ FLAGS = (
 # What tensorflow_model_server does not have.
 OWN_FLAGS = (
     Flag("bind_address", "127.0.0.1", "address to listen on; the default is loopback, IPv6's too where there is one"),
+    Flag(
+        "model_roots", "", "absolute folders, with commas between them, outside of which no model is loaded; none: any"
+    ),
     Flag("drain_seconds", 10.0, "time that requests in flight get after SIGTERM"),
 )
 # Flags of the real server that change nothing here yet: accepted, with a note.
@@ -53,7 +62,6 @@ WITHOUT_EFFECT = frozenset(
     [
         "grpc_max_threads",
         "rest_api_num_threads",
-        "model_config_file_poll_wait_seconds",
         "enable_batching",
         "enable_per_model_batching_parameters",
         "batching_parameters_file",
@@ -63,12 +71,7 @@ WITHOUT_EFFECT = frozenset(
         "thread_pool_factory_config_file",
         "monitoring_config_file",
         "mixed_precision",
-        "num_load_threads",
-        "num_unload_threads",
-        "tensorflow_session_parallelism",
-        "num_request_iterations_for_warmup",
         "flush_filesystem_caches",
-        "saved_model_tags",
         "per_process_gpu_memory_fraction",
         "enable_profiler",
         "xla_cpu_compilation_enabled",
@@ -112,7 +115,20 @@ def parse(arguments: list[str]) -> tuple[Options, list[str]]:
                     raise StartError(f"--{name} needs a value; write --{name}={default or '…'}")
                 value = rest.pop(0)
             options.values[name] = _convert(name, value, default, bare=not equals)
+    _check_together(options)
     return options, notes
+
+
+def _check_together(options: Options) -> None:
+    if (
+        options.tensorflow_session_parallelism > 0
+        and options.tensorflow_intra_op_parallelism > 0
+        and options.tensorflow_inter_op_parallelism > 0
+    ):
+        raise StartError(
+            "Either configure tensorflow_session_parallelism or (tensorflow_intra_op_parallelism, "
+            "tensorflow_inter_op_parallelism) separately. You cannot configure all; leave one of them out"
+        )
 
 
 def _convert(name: str, text: str, default: Any, *, bare: bool) -> Any:

@@ -21,7 +21,10 @@ from model_server.protos import (
     PredictRequest,
     PredictResponse,
     RegressionResponse,
+    ReloadConfigRequest,
+    ReloadConfigResponse,
 )
+from model_server.reload import reload_config
 from model_server.signatures import DEFAULT
 from model_server.tensors import from_proto, to_proto
 
@@ -45,6 +48,7 @@ def methods(core: Core) -> dict[str, Method]:
         "/tensorflow.serving.PredictionService/MultiInference": prediction.multi_inference,
         "/tensorflow.serving.PredictionService/GetModelMetadata": prediction.metadata,
         "/tensorflow.serving.ModelService/GetModelStatus": model.status,
+        "/tensorflow.serving.ModelService/HandleReloadConfigRequest": model.reload,
     }
     if core.options.enable_grpc_healthcheck_service:
         found["/grpc.health.v1.Health/Check"] = health
@@ -130,6 +134,12 @@ class ModelService:
         spec = request.model_spec
         version = spec.version.value if spec.WhichOneof("version_choice") == "version" else None
         return status_message(self._core.manager.status(spec.name, version)).SerializeToString()
+
+    async def reload(self, body: bytes, timeout: float | None) -> bytes:
+        await reload_config(self._core.manager, _parse(ReloadConfigRequest, body).config, timeout)
+        answer = ReloadConfigResponse()
+        answer.status.SetInParent()
+        return answer.SerializeToString()
 
 
 async def health(body: bytes, timeout: float | None) -> bytes:

@@ -34,6 +34,9 @@ def main() -> None:
         for note in notes:
             print(note, file=sys.stderr)
         read_models(options)
+        if options.rest_api_port == options.port:
+            print(f"port {options.port} is gRPC's: no REST; give --rest_api_port= another", file=sys.stderr)
+            options.values["rest_api_port"] = 0
         for address in addresses(options.bind_address):
             check_listening(address, options.port, "port")
             if options.rest_api_port:

@@ -1,75 +1,54 @@
 """The servable manager: what lies on disk → what a policy aspires to → loaded, warmed, available, and in the end unloaded.
 
-One thread looks and loads; requests read a snapshot that is replaced whole, without a lock. A new version is available
-before an old one goes, and one that cannot be loaded replaces nothing.
+One thread looks, others load and unload; requests read a snapshot that is replaced whole, without a lock. A new version
+is available before an old one goes, one that cannot be loaded replaces nothing, and one that goes is closed when the
+last request has let go of it.
 """
 
 from __future__ import annotations
 
+import queue
 import sys
 import threading
 import time
-from dataclasses import dataclass, field
-from enum import IntEnum
+import weakref
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from model_server.errors import Code, ServingError, StartError, invalid
-from model_server.model_config import find_versions
+from model_server.errors import Code, ConfigError, ServableError, ServingError, StartError, invalid
+from model_server.memory import give_back
+from model_server.model_config import Roots, VersionFolder, find_versions
 from model_server.servable import Servable
+from model_server.states import Available, State, VersionStatus
 from model_server.warmup import warm_up
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
+    from collections.abc import Callable, Collection
 
     from model_server.flags import Options
     from model_server.model_config import ModelConfig
-
-
-class State(IntEnum):
-    """tensorflow.serving.ModelVersionStatus.State"""
-
-    START = 10
-    LOADING = 20
-    AVAILABLE = 30
-    UNLOADING = 40
-    END = 50
-
-
-@dataclass
-class VersionStatus:
-    state: State = State.START
-    code: Code = Code.OK
-    message: str = ""
-    attempts: int = 0
-    retry_at: float = 0.0  # time.monotonic() of the next attempt to load
-    missed: int = 0  # looks in a row that did not find the folder
-    gone: bool = False  # no longer aspired to; should it come back, it starts anew
-    identity: tuple[int, int] = (0, 0)  # device and inode of the folder that was last tried
-
-
-@dataclass(frozen=True)
-class Available:
-    """What requests see of one model."""
-
-    versions: dict[int, Servable] = field(default_factory=dict)
-    labels: dict[str, int] = field(default_factory=dict)
-
-    @property
-    def latest(self) -> int | None:
-        return max(self.versions, default=None)
 
 
 class Manager:
     def __init__(
         self, models: list[ModelConfig], options: Options, *, log: Callable[[str], None] | None = None
     ) -> None:
-        self._models = {model.name: model for model in models}
         self._options = options
         self._log = log or (lambda line: print(line, file=sys.stderr, flush=True))
+        self.roots = Roots(options.model_roots)
+        # What requests read is replaced or set in one step; those who write hold the lock, and never while they touch a disk.
+        self._lock = threading.Lock()
+        self._models = {model.name: model for model in models}
+        self._aspired: dict[str, set[int]] = {}
         self._status: dict[str, dict[int, VersionStatus]] = {model.name: {} for model in models}
         self._available = {model.name: Available(labels=dict(model.labels)) for model in models}
         self._stop = threading.Event()
+        self._wake = threading.Event()  # look now
+        self._loaders = ThreadPoolExecutor(options.num_load_threads or 1, thread_name_prefix="load")
+        # What a servable leaves behind when the last request lets go of it. A SimpleQueue may be filled from a finalizer.
+        self._released: queue.SimpleQueue[tuple[list[Callable[[], None]], VersionStatus, str]] = queue.SimpleQueue()
+        for number in range(options.num_unload_threads or 1):
+            threading.Thread(target=self._close_released, name=f"unload-{number}", daemon=True).start()
 
     # ------------------------------------------------------------ what requests ask
 
@@ -99,75 +78,180 @@ class Manager:
             return [(version, versions[version])]
         return sorted(versions.items(), reverse=True)
 
-    # ------------------------------------------------------------ loading
+    def engines(self, name: str) -> list[tuple[int, str]]:
+        """The engine of each version that is available, highest first."""
+        model = self._available.get(name) or Available()
+        return [(version, servable.engine_name) for version, servable in sorted(model.versions.items(), reverse=True)]
+
+    # ------------------------------------------------------------ configs
+
+    @property
+    def names(self) -> Collection[str]:
+        return self._models.keys()
+
+    def apply(self, models: list[ModelConfig]) -> set[str]:
+        """Change to another config, whole or not at all; returns the names that are new. Raises ConfigError.
+
+        Labels, and models that are left out, change at once for all requests; versions are looked for afterwards.
+        """
+        new = {model.name: model for model in models}
+        with self._lock:
+            if new == self._models:
+                return set()
+            self._check_labels(new, {name: available.labels for name, available in self._available.items()})
+            for name, old in self._models.items():
+                for status in self._status[name].values():
+                    if name not in new:
+                        self._let_go(status)
+                    elif new[name].base_path != old.base_path and status.state is not State.AVAILABLE:
+                        status.gone = True  # what is being loaded comes from the old place
+            added = new.keys() - self._models.keys()
+            self._models = new
+            self._available = {
+                name: Available(self._available[name].versions if name in self._available else {}, dict(model.labels))
+                for name, model in new.items()
+            }
+            self._aspired = {name: aspired for name, aspired in self._aspired.items() if name in new}
+            for name in added:
+                self._status.setdefault(name, {})
+        self._log(
+            f"the config has changed: {len(new)} models" + (f", new: {', '.join(sorted(added))}" if added else "")
+        )
+        self._wake.set()
+        return added
+
+    def _check_labels(self, models: dict[str, ModelConfig], before: dict[str, dict[str, int]]) -> None:
+        """A label may stay where it is or point to what is available; a new one elsewhere too, where a flag allows it."""
+        for name, model in models.items():
+            versions = self._available[name].versions if name in self._available else {}
+            old = before.get(name, {})
+            for label, version in model.labels.items():
+                early = self._options.allow_version_labels_for_unavailable_models and label not in old
+                if version not in versions and old.get(label) != version and not early:
+                    raise ConfigError(
+                        f"Request to assign label to version {version} of model {name}, which is not currently "
+                        "available for inference",
+                        remedy="publish that version, or set --allow_version_labels_for_unavailable_models=true",
+                        code=Code.FAILED_PRECONDITION,
+                    )
+
+    def loaded(self, names: Collection[str]) -> bool:
+        """Whether each of these models is available in its newest version, and every other version has been tried.
+
+        Raises ServingError when that cannot become true any more.
+        """
+        failed = []
+        for name in names:
+            if name not in self._models:
+                raise ServingError(Code.ABORTED, f"Model {name} was taken out by a later config")
+        for name in names:
+            versions = {version: self._status[name].get(version) for version in self._aspired.get(name, ())}
+            if not versions or any(status is None or not status.tried for status in versions.values()):
+                return False
+            newest = max(versions)
+            status = versions[newest]
+            assert status is not None
+            if status.state is State.END:
+                failed.append(f"{{name: {name} version: {newest}}} due to error: {status.code.name}: {status.message}")
+            elif status.state is not State.AVAILABLE:
+                return False
+        if failed:
+            rows = "".join(f"{{{row}}}, " for row in failed)
+            raise ServingError(Code.UNKNOWN, f"{len(failed)} servable(s) did not become available: {{{rows}}}")
+        return True
+
+    # ------------------------------------------------------------ the source
 
     def load_first(self) -> None:
         """Load until every model has what it aspires to. Raises StartError when a version cannot be loaded."""
         waiting: set[str] = set()
         while not self._stop.is_set():
-            self.reconcile()
-            for name, versions in self._status.items():
-                for version, status in versions.items():
-                    if status.state is State.END and status.code is not Code.OK:
-                        raise StartError(
-                            f"model {name} version {version} cannot be loaded: {_one_line(status.message)}; "
-                            "repair or remove that version and start again"
-                        )
-            unloaded = [name for name, available in self._available.items() if not available.versions]
-            loading = any(s.state < State.AVAILABLE for v in self._status.values() for s in v.values())
-            if not unloaded and not loading:
-                self._check_labels()
-                return
-            for name in set(unloaded) - waiting:
-                if not self._status[name]:
-                    waiting.add(name)
-                    self._log(f"waiting for a version of {name} in {self._models[name].base_path}")
-            self._stop.wait(min(abs(self._options.file_system_poll_wait_seconds) or 1, 1))
+            self.look()
+            try:
+                if self.loaded(self.names):
+                    break
+            except ServingError as error:
+                message = " ".join(error.message.split())
+                raise StartError(f"{message}; repair or remove that version and start again") from None
+            for name in self.names - self._aspired.keys() - waiting:
+                waiting.add(name)
+                self._log(f"waiting for a version of {name} in {self._models[name].base_path}")
+            self._pause(min(abs(self._options.file_system_poll_wait_seconds) or 1, 1))
+        try:
+            self._check_labels(self._models, {})
+        except ConfigError as error:
+            raise StartError(f"{error.message}; {error.remedy}") from None
 
-    def _check_labels(self) -> None:
-        if self._options.allow_version_labels_for_unavailable_models:
-            return
-        for name, model in self._models.items():
-            for version in model.labels.values():
-                if version not in self._available[name].versions:
-                    raise StartError(
-                        f"Request to assign label to version {version} of model {name}, which is not currently available "
-                        "for inference; publish that version or set --allow_version_labels_for_unavailable_models=true"
-                    )
-
-    def watch(self) -> threading.Thread | None:
-        """Look for new versions in a thread, every --file_system_poll_wait_seconds."""
+    def watch(self) -> None:
+        """Look for new versions in a thread, every --file_system_poll_wait_seconds and after a reload."""
         wait = self._options.file_system_poll_wait_seconds
-        if wait <= 0:
-            return None
 
         def run() -> None:
-            while not self._stop.wait(wait):
+            while not self._stop.is_set():
+                self._pause(wait if wait > 0 else None)
                 try:
-                    self.reconcile()
+                    self.look()
                 except Exception as error:  # the thread must outlive whatever a file system does
                     self._log(f"looking for new versions failed: {type(error).__name__}: {error}")
 
-        thread = threading.Thread(target=run, name="model-source", daemon=True)
-        thread.start()
-        return thread
+        threading.Thread(target=run, name="model-source", daemon=True).start()
+
+    def _pause(self, seconds: float | None) -> None:
+        """Wait until the next look, which is earlier where an attempt to load is due or somebody asks."""
+        retries = [
+            s.retry_at for versions in list(self._status.values()) for s in list(versions.values()) if s.retry_at
+        ]
+        if retries:
+            due = max(min(retries) - time.monotonic(), 0.1)
+            seconds = due if seconds is None else min(due, seconds)
+        self._wake.wait(seconds)
+        self._wake.clear()
 
     def stop(self) -> None:
         self._stop.set()
+        self._wake.set()
 
-    def reconcile(self) -> None:
-        """One round: look, load what is new, then unload what is no longer wanted."""
-        found = {name: find_versions(model.base_path) for name, model in self._models.items()}
-        for name, folders in found.items():
-            if not folders and not self._models[name].base_path.is_dir():
+    def look(self) -> None:
+        """One round: see what the disk has, load what is new, then unload what is no longer wanted."""
+        for name, model in self._models.items():
+            folders = find_versions(model.base_path)
+            if folders is None:
                 continue  # a base path that vanishes (a mount, a publisher's mistake) takes nothing away
-            aspired = self._models[name].aspired(folders)
-            self._forget(name, aspired)
-            for version in aspired:
-                self._load(name, version, folders[version])
-            self._unload(name, set(aspired) | self._just_missed(name, folders))
+            with self._lock:
+                if self._models.get(name) is model:
+                    self._aspire(model, folders)
 
-    def _just_missed(self, name: str, folders: dict[int, Path]) -> set[int]:
+    def _aspire(self, model: ModelConfig, folders: dict[int, VersionFolder]) -> None:
+        aspired = model.aspired(folders)
+        statuses = self._status[model.name]
+        for version, status in list(statuses.items()):
+            if version in aspired and status.gone:
+                statuses[version] = VersionStatus()
+            elif version not in aspired and not status.gone and status.state is not State.AVAILABLE:
+                status.state, status.gone, status.retry_at = State.END, True, 0.0
+        for version in aspired:
+            status = statuses.setdefault(version, VersionStatus())
+            if self._is_due(status, folders[version]):
+                status.queued, status.retry_at = True, 0.0
+                status.path, status.identity = folders[version]
+                self._loaders.submit(self._load, model.name, version, status)
+        self._aspired[model.name] = set(aspired) | self._just_missed(model.name, folders)
+        if not aspired and not self._aspired[model.name]:
+            del self._aspired[model.name]
+        self._unload(model.name)
+
+    def _is_due(self, status: VersionStatus, folder: VersionFolder) -> bool:
+        if status.queued:
+            return False
+        if status.state is State.AVAILABLE and status.path != folder.path:
+            # Like TF Serving: another base path does not load anew what is loaded.
+            status.path, status.identity = folder
+            return False
+        if (status.path, status.identity) != folder:
+            return True
+        return status.state < State.AVAILABLE and time.monotonic() >= status.retry_at
+
+    def _just_missed(self, name: str, folders: dict[int, VersionFolder]) -> set[int]:
         """Versions whose folder is not there for the first time: a publisher may be between two renames."""
         found = set()
         for version in self._available[name].versions:
@@ -177,69 +261,89 @@ class Manager:
                 found.add(version)
         return found
 
-    def _forget(self, name: str, aspired: list[int]) -> None:
-        for version, status in self._status[name].items():
-            if version not in aspired and status.state is not State.AVAILABLE:
-                status.state, status.gone = State.END, True
-            elif version in aspired and status.gone:
-                self._status[name] = {**self._status[name], version: VersionStatus()}
+    # ------------------------------------------------------------ loading and unloading
 
-    def _load(self, name: str, version: int, folder: Path) -> None:
-        status = self._status[name].get(version)
-        if status is None:
-            status = VersionStatus()
-            self._status[name] = {**self._status[name], version: status}
+    def _load(self, name: str, version: int, status: VersionStatus) -> None:
         try:
-            stat = folder.stat()
-        except OSError:
-            return  # it went between two looks
-        again = status.identity not in ((0, 0), (stat.st_dev, stat.st_ino))
-        if not again and (status.state >= State.AVAILABLE or time.monotonic() < status.retry_at):
-            return
-        status.identity = stat.st_dev, stat.st_ino
-        if status.state is not State.AVAILABLE:
-            status.state = State.LOADING
-        start = time.monotonic()
-        try:
-            servable = Servable(name, version, folder, self._options)
-            warmed = warm_up(servable) if self._options.enable_model_warmup else 0
+            if status.gone or self._stop.is_set():
+                return
+            if status.state is not State.AVAILABLE:
+                status.state = State.LOADING
+            start = time.monotonic()
+            if not self.roots.allow(status.path):
+                raise ServableError(
+                    Code.INVALID_ARGUMENT, f"{status.path} leads to {status.path.resolve()}, outside of --model_roots"
+                )
+            servable = Servable(name, version, status.path, self._options)
+            leaves = weakref.finalize(
+                servable, self._released.put, (servable.closers, status, f"{name} version {version}")
+            )
+            leaves.atexit = False
+            iterations = self._options.num_request_iterations_for_warmup
+            warmed = warm_up(servable, iterations) if self._options.enable_model_warmup else 0
         except ServingError as error:
             self._failed(name, version, status, error.code, error.message)
-            return
         except Exception as error:  # a file that is damaged in a way nobody thought of must not stop the server
             self._failed(name, version, status, Code.INTERNAL, f"{type(error).__name__}: {error}")
-            return
-        old = self._available[name]
-        self._available[name] = Available({**old.versions, version: servable}, old.labels)
-        status.state, status.code, status.message = State.AVAILABLE, Code.OK, ""
-        took = time.monotonic() - start
-        self._log(f"{name} version {version} is available ({took:.2f} s, {warmed} warm-up requests)")
+        else:
+            took = f"{time.monotonic() - start:.2f} s, {warmed} warm-up requests"
+            self._loaded(name, version, status, servable, took)
+        finally:
+            status.queued = False
+            self._wake.set()
+
+    def _loaded(self, name: str, version: int, status: VersionStatus, servable: Servable, took: str) -> None:
+        with self._lock:
+            if status.gone:
+                return  # the config or the folder changed meanwhile
+            old = self._available[name]
+            self._available[name] = Available({**old.versions, version: servable}, old.labels)
+            status.code, status.message, status.state = Code.OK, "", State.AVAILABLE
+            self._log(f"{name} version {version} is available on {servable.engine_name} ({took})")
+            self._unload(name)
 
     def _failed(self, name: str, version: int, status: VersionStatus, code: Code, message: str) -> None:
-        if status.state is State.AVAILABLE:  # published anew under the same number: what serves goes on serving
-            self._log(f"{name} version {version} was replaced on disk, but cannot be loaded: {message}")
+        with self._lock:
+            if status.state is State.AVAILABLE:  # published anew under the same number: what serves goes on serving
+                self._log(f"{name} version {version} was replaced on disk, but cannot be loaded: {message}")
+                return
+            if status.gone:
+                status.state = State.END
+                return
+            status.attempts += 1
+            left = self._options.max_num_load_retries + 1 - status.attempts
+            if left <= 0:
+                # The state last: requests read a status while it changes.
+                status.code, status.message, status.state = code, message, State.END
+            else:
+                status.retry_at = time.monotonic() + self._options.load_retry_interval_micros / 1e6
+            self._log(f"{name} version {version} cannot be loaded ({max(left, 0)} attempts left): {message}")
+
+    def _unload(self, name: str) -> None:
+        """Let go of what is not aspired to, once something that is wanted is available or nothing is wanted."""
+        old, aspired = self._available[name], self._aspired.get(name, set())
+        kept = {version: servable for version, servable in old.versions.items() if version in aspired}
+        if len(kept) == len(old.versions) or (aspired and not kept):
             return
-        status.attempts += 1
-        left = self._options.max_num_load_retries + 1 - status.attempts
-        if left <= 0:
-            # The state last: requests read a status while it changes.
-            status.code, status.message, status.state = code, message, State.END
-        else:
-            status.retry_at = time.monotonic() + self._options.load_retry_interval_micros / 1e6
-        self._log(f"{name} version {version} cannot be loaded ({max(left, 0)} attempts left): {message}")
+        for version in old.versions.keys() - kept.keys():
+            self._let_go(self._status[name][version])
+        self._available[name] = Available(kept, old.labels)
 
-    def _unload(self, name: str, aspired: set[int]) -> None:
-        old = self._available[name]
-        unwanted = old.versions.keys() - aspired
-        kept = old.versions.keys() & aspired
-        if not unwanted or (aspired and not kept):
-            return  # an old version stays until one that is wanted is available
-        self._available[name] = Available({v: s for v, s in old.versions.items() if v in kept}, old.labels)
-        for version in sorted(unwanted):
-            status = self._status[name][version]
-            status.state, status.gone = State.END, True
-            self._log(f"{name} version {version} is unloaded")
+    @staticmethod
+    def _let_go(status: VersionStatus) -> None:
+        status.gone, status.retry_at = True, 0.0
+        status.state = State.UNLOADING if status.state is State.AVAILABLE else max(status.state, State.END)
 
-
-def _one_line(message: str) -> str:
-    return " ".join(message.split()).rstrip(".")
+    def _close_released(self) -> None:
+        while True:
+            closers, status, what = self._released.get()
+            for close in closers:
+                try:
+                    close()
+                except Exception as error:
+                    self._log(f"{what}: {type(error).__name__} while it was unloaded: {error}")
+            closers.clear()
+            if status.state is State.UNLOADING:
+                status.state = State.END
+                self._log(f"{what} is unloaded")
+            give_back()

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from model_server.protos import GetModelMetadataResponse, GetModelStatusResponse, SignatureDefMap
 
 if TYPE_CHECKING:
-    from model_server.manager import VersionStatus
     from model_server.servable import Servable
+    from model_server.states import VersionStatus
 
 
 def status_message(versions: list[tuple[int, VersionStatus]]) -> Any:

@@ -1,20 +1,26 @@
-"""Which models are served: the model_config_list of a config file, or --model_name and --model_base_path."""
+"""Which models are served: the model_config_list of a config file or a reload call, or --model_name and --model_base_path.
+
+A list is read whole before anything changes. What is wrong with it is said in TF Serving's words (``ConfigError``).
+"""
 
 from __future__ import annotations
 
+import stat
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from google.protobuf import text_format
 
-from model_server.errors import StartError
+from model_server.errors import Code, ConfigError, StartError
 from model_server.protos import ModelServerConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Container, Iterable
 
     from model_server.flags import Options
+
+PLATFORM = "tensorflow"  # the one that there is
 
 
 @dataclass(frozen=True)
@@ -36,45 +42,128 @@ class ModelConfig:
         return versions if self.every else versions[-self.latest :]
 
 
+class VersionFolder(NamedTuple):
+    path: Path
+    identity: tuple[int, int]  # device and inode: another folder under the same name is another version
+
+
+class Roots:
+    """--model_roots: the only folders that models may be loaded from; none means anywhere."""
+
+    def __init__(self, flag: str) -> None:
+        """Raises StartError: a root is no absolute path of an existing folder."""
+        self._roots = [Path(root) for root in flag.split(",")] if flag else []
+        for root in self._roots:
+            if not root.is_absolute() or not root.is_dir():
+                raise StartError(
+                    f"--model_roots={flag} names {str(root)!r}, which is no absolute path of a folder that exists; "
+                    "write absolute folders with commas between them"
+                )
+        self._resolved = [root.resolve() for root in self._roots]
+
+    def allow(self, path: Path) -> bool:
+        """Whether a path lies below a root when every symbolic link and ``..`` in it has been followed."""
+        if not self._resolved:
+            return True
+        real = path.resolve()
+        return any(real.is_relative_to(root) for root in self._resolved)
+
+    def __str__(self) -> str:
+        return ", ".join(map(str, self._roots))
+
+
 def read_models(options: Options) -> list[ModelConfig]:
-    """Raises StartError: the file is missing or no model_config_list, a path is relative, a name is given twice."""
-    if not options.model_config_file:
-        if not options.model_base_path:
-            raise StartError(
-                "no model is named; give --model_base_path=/folder/of/the/model or --model_config_file=FILE"
-            )
-        return [_model(options.model_name, options.model_base_path, source="--model_base_path")]
-    file = Path(options.model_config_file)
+    """The models at the start. Raises StartError, which names the file or the flag."""
+    roots = Roots(options.model_roots)
+    if options.model_config_file:
+        source = options.model_config_file
+    elif options.model_base_path:
+        source = "--model_base_path"
+    else:
+        raise StartError(
+            "--model_base_path and --model_config_file are empty; "
+            "give --model_base_path=/folder/of/the/model or --model_config_file=FILE"
+        )
+    try:
+        if options.model_config_file:
+            return models_of(read_config(Path(source)), roots)
+        return [_model(options.model_name, options.model_base_path, roots)]
+    except ConfigError as error:
+        raise StartError(f"{source}: {error.message}; {error.remedy}") from None
+
+
+def read_config(file: Path) -> Any:
+    """A ModelServerConfig in text format; a file without a word is refused. Raises ConfigError."""
+    try:
+        text = file.read_text("utf-8")
+    except OSError as error:
+        raise ConfigError(f"the config file cannot be read: {error.strerror}", remedy="check the path") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"the config file is not UTF-8: {error}", remedy="write it as text") from None
+    if not text:
+        raise ConfigError("the config file is empty", remedy="write model_config_list {} to serve nothing yet")
     config = ModelServerConfig()
     try:
-        text_format.Parse(file.read_text("utf-8"), config)
-    except OSError as error:
-        raise StartError(f"--model_config_file={file} cannot be read: {error.strerror}; check the path") from None
-    except (text_format.ParseError, UnicodeDecodeError) as error:
-        raise StartError(f"{file} is no ModelServerConfig in text format: {error}; correct that line") from None
-    if config.WhichOneof("config") != "model_config_list":
-        raise StartError(f"{file} has no model_config_list; write model_config_list {{ config {{ name: … }} }}")
-    models = [_from_proto(model, str(file)) for model in config.model_config_list.config]
-    names = [model.name for model in models]
+        text_format.Parse(text, config)
+    except text_format.ParseError as error:
+        raise ConfigError(f"this is no ModelServerConfig in text format: {error}", remedy="correct that line") from None
+    return config
+
+
+def models_of(config: Any, roots: Roots, served: Container[str] = ()) -> list[ModelConfig]:
+    """The models of a ModelServerConfig. ``served`` names the models of the config before it. Raises ConfigError."""
+    kind = config.WhichOneof("config")
+    if kind == "custom_model_config":
+        raise ConfigError(
+            "Cannot transition to requested config. It is only legal to transition from one ModelConfigList to another.",
+            remedy="write model_config_list { config { name: … } }",
+            code=Code.FAILED_PRECONDITION,
+        )
+    protos = config.model_config_list.config
+    names = [proto.name for proto in protos]
     for name in names:
         if names.count(name) > 1:
-            raise StartError(f"{file} names the model {name!r} more than once; give each model one name")
-    return models
+            raise ConfigError(
+                f"Illegal to list model {name} multiple times in config list",
+                remedy="give each model a name of its own",
+            )
+    for proto in protos:
+        _check_platform(proto, served)
+    return [_from_proto(proto, roots) for proto in protos]
 
 
-def _from_proto(proto: Any, source: str) -> ModelConfig:
-    if proto.model_platform not in ("", "tensorflow"):
-        raise StartError(
-            f'{source}: model {proto.name!r} has model_platform {proto.model_platform!r}; the only one is "tensorflow"'
+def _check_platform(proto: Any, served: Container[str]) -> None:
+    # model_type is the older spelling; its 1 is TENSORFLOW.
+    platform = proto.model_platform or (PLATFORM if proto.model_type == 1 else "")
+    remedy = f'write model_platform: "{PLATFORM}"'
+    if not platform:
+        raise ConfigError(
+            "Illegal setting neither ModelServerConfig::model_type (deprecated) nor "
+            f"ModelServerConfig::model_platform, model name is {proto.name}",
+            remedy=remedy,
         )
+    if platform == PLATFORM:
+        return
+    if proto.name in served:
+        raise ConfigError(
+            f"Illegal to change a model's platform. For model {proto.name} platform was {PLATFORM} "
+            f"and new platform requested is {platform}",
+            remedy=remedy,
+        )
+    raise ConfigError(f"Model {proto.name} has the unsupported platform {platform}", remedy=remedy)
+
+
+def _from_proto(proto: Any, roots: Roots) -> ModelConfig:
     policy = proto.model_version_policy
     kind = policy.WhichOneof("policy_choice")
     if kind == "specific" and not policy.specific.versions:
-        raise StartError(f"{source}: model {proto.name!r} asks for specific versions, but names none; add versions: 1")
+        raise ConfigError(
+            f"Model {proto.name} asks for specific versions, but names none", remedy="add versions: 1 to specific"
+        )
     return _model(
         proto.name,
         proto.base_path,
-        source=source,
+        roots,
         latest=(policy.latest.num_versions or 1) if kind == "latest" else 1,
         every=kind == "all",
         specific=frozenset(policy.specific.versions) if kind == "specific" else frozenset(),
@@ -82,24 +171,35 @@ def _from_proto(proto: Any, source: str) -> ModelConfig:
     )
 
 
-def _model(name: str, base_path: str, *, source: str, **policy: Any) -> ModelConfig:
+def _model(name: str, base_path: str, roots: Roots, **policy: Any) -> ModelConfig:
     if not name:
-        raise StartError(f'{source}: a model has no name; add name: "…"')
-    if not Path(base_path).is_absolute():
-        raise StartError(
-            f"{source}: model {name!r} has base_path {base_path!r}, which is not absolute; write the whole path"
+        raise ConfigError("a model has no name", remedy='add name: "…"')
+    path = Path(base_path)
+    if not path.is_absolute():
+        raise ConfigError(
+            f"Expected model {name} to have an absolute path or URI; got base_path()={base_path}",
+            remedy="write the whole path",
         )
-    return ModelConfig(name, Path(base_path), **policy)
+    if not roots.allow(path):
+        raise ConfigError(
+            f"base_path {base_path} of model {name} is outside of --model_roots ({roots})",
+            remedy="move the model there, or start the server with that folder among its roots",
+        )
+    return ModelConfig(name, path, **policy)
 
 
-def find_versions(base_path: Path) -> dict[int, Path]:
-    """The numeric folders below a base path; ``00000123`` is version 123. Empty where the folder is missing."""
+def find_versions(base_path: Path) -> dict[int, VersionFolder] | None:
+    """The numeric folders below a base path; ``00000123`` is version 123. None where the base path cannot be listed."""
+    found = {}
     try:
-        entries = list(base_path.iterdir())
+        for entry in sorted(base_path.iterdir()):
+            if entry.name.isascii() and entry.name.isdigit() and len(entry.name) < 100 and int(entry.name) < 1 << 63:
+                try:
+                    status = entry.stat()
+                except OSError:
+                    continue  # it went while we looked
+                if stat.S_ISDIR(status.st_mode):
+                    found[int(entry.name)] = VersionFolder(entry, (status.st_dev, status.st_ino))
     except OSError:
-        return {}
-    return {
-        int(entry.name): entry
-        for entry in sorted(entries)
-        if entry.name.isascii() and entry.name.isdigit() and int(entry.name) < 1 << 63 and entry.is_dir()
-    }
+        return None
+    return found

@@ -138,8 +138,10 @@ class RestApplication:
 
     def _status(self, match: re.Match) -> tuple[int, list, bytes]:
         version = int(match["version"]) if match["version"] else None
-        message = status_message(self._core.manager.status(_decoded(match["name"]), version))
-        return 200, _JSON, _pretty(_as_json(message))
+        name = _decoded(match["name"])
+        message = status_message(self._core.manager.status(name, version))
+        engines = "".join(f"; version {number}: {engine}" for number, engine in self._core.manager.engines(name))
+        return 200, [*_JSON, (b"x-model-server", f"model-server{engines}".encode())], _pretty(_as_json(message))
 
     def _metadata(self, match: re.Match) -> tuple[int, list, bytes]:
         servable = self._find(match)

@@ -14,7 +14,7 @@ from model_server.signatures import DEFAULT, Signature, dtype_name, read_signatu
 from model_server.tensors import BY_DTYPE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -32,6 +32,8 @@ class Servable:
     def __init__(self, name: str, version: int, folder: Path, options: Options) -> None:
         """Load from ``folder``. Raises ServableError."""
         self.name, self.version, self.folder = name, version, folder
+        # Called on a thread of the manager when nothing holds this servable any more; so they must not hold it either.
+        self.closers: list[Callable[[], None]] = []
         self._options = options
         self.checks_method_names: bool = options.enable_signature_method_name_check
         self._lock = threading.Lock()
@@ -39,15 +41,17 @@ class Servable:
         self._litert: LiteRTEngine | None = None
         self._row_seconds: dict[str, float] = {}  # by signature: what a row of the slowest recent call took
         file = folder / "model.tflite"
+        tags = frozenset(options.saved_model_tags.split(","))
         if options.prefer_tflite_model and file.is_file():
             if (folder / "saved_model.pb").is_file():
-                self.signatures = read_signatures(folder)
+                self.signatures = read_signatures(folder, tags)
                 self._litert = LiteRTEngine(file, also=self._equals_of_default())
             else:
                 self._litert = LiteRTEngine(file)
                 self.signatures = {DEFAULT: Signature(DEFAULT, file_signature(self._litert))}
+            self.closers.append(self._litert.close)
         else:
-            self.signatures = read_signatures(folder)
+            self.signatures = read_signatures(folder, tags)
             if not tensorflow.installed():
                 raise ServableError(
                     Code.FAILED_PRECONDITION,
@@ -70,12 +74,16 @@ class Servable:
             and {key: info.dtype for key, info in signature.proto.outputs.items()} == dtypes
         ]
 
+    @property
+    def engine_name(self) -> str:
+        """The engine that answers serving_default."""
+        return "litert" if self._litert is not None else "tensorflow"
+
     def describe(self) -> str:
         """The engine and its version, for the header ``x-model-server`` of metadata answers."""
         package = "ai-edge-litert" if self._litert is not None else "tensorflow"
-        engine = "litert" if self._litert is not None else "tensorflow"
         own, runtime = (importlib.metadata.version(name) for name in ("model-server", package))
-        return f"model-server/{own}; engine={engine}; runtime={package} {runtime}"
+        return f"model-server/{own}; engine={self.engine_name}; runtime={package} {runtime}"
 
     def signature(self, name: str) -> Signature | None:
         return self.signatures.get(name or DEFAULT)
@@ -98,9 +106,11 @@ class Servable:
                 self._tensorflow = tensorflow.TensorFlowEngine(
                     self.folder,
                     self.signatures,
-                    intra=self._options.tensorflow_intra_op_parallelism,
-                    inter=self._options.tensorflow_inter_op_parallelism,
+                    tags=self._options.saved_model_tags.split(","),
+                    intra=self._options.tensorflow_intra_op_parallelism or self._options.tensorflow_session_parallelism,
+                    inter=self._options.tensorflow_inter_op_parallelism or self._options.tensorflow_session_parallelism,
                 )
+                self.closers.append(self._tensorflow.close)
             return self._tensorflow
 
     def choose_outputs(self, signature: Signature, wanted: Sequence[str]) -> list[str]:

@@ -45,8 +45,8 @@ class Signature:
         return None if shape.unknown_rank else tuple(dim.size for dim in shape.dim)
 
 
-def read_signatures(folder: Path) -> dict[str, Signature]:
-    """The signatures of the MetaGraph tagged "serve". Raises ServableError in TF Serving's words."""
+def read_signatures(folder: Path, tags: frozenset[str]) -> dict[str, Signature]:
+    """The signatures of the MetaGraph with exactly these tags. Raises ServableError in TF Serving's words."""
     file = folder / "saved_model.pb"
     try:
         saved = SavedModel.FromString(file.read_bytes())
@@ -59,11 +59,12 @@ def read_signatures(folder: Path) -> dict[str, Signature]:
     except DecodeError:
         raise ServableError(Code.INVALID_ARGUMENT, f"Can't parse {file} as binary proto") from None
     for graph in saved.meta_graphs:
-        if list(graph.meta_info_def.tags) == ["serve"]:
+        if set(graph.meta_info_def.tags) == tags:
             return {name: Signature(name, proto) for name, proto in graph.signature_def.items()}
+    wanted = " ".join(sorted(tags))
     raise ServableError(
         Code.NOT_FOUND,
-        "Could not find meta graph def matching supplied tags: { serve }. To inspect available tag-sets in the "
+        f"Could not find meta graph def matching supplied tags: {{ {wanted} }}. To inspect available tag-sets in the "
         f"SavedModel, please use the SavedModel CLI: `saved_model_cli show --dir {folder}`",
     )
 

@@ -23,3 +23,6 @@ class Engine(Protocol):
         self, signature: str, inputs: Mapping[str, NDArray], outputs: Sequence[str], timeout: float | None = None
     ) -> dict[str, NDArray]:
         """Run one request. ``timeout`` is in seconds. Raises ServingError."""
+
+    def close(self) -> None:
+        """Free what it holds. Nothing runs on it any more."""

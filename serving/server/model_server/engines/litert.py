@@ -126,6 +126,9 @@ class LiteRTEngine:
         self._put_back(runner)
         return answer
 
+    def close(self) -> None:
+        self._idle.clear()
+
     def _run_rows(self, inputs: Mapping[str, NDArray], outputs: Sequence[str], rows: int) -> dict[str, NDArray]:
         answers = []
         for row in range(rows):

@@ -31,7 +31,9 @@ class TensorFlowEngine:
     name = "tensorflow"
     quick = False
 
-    def __init__(self, folder: Path, signatures: Mapping[str, Signature], *, intra: int = 0, inter: int = 0) -> None:
+    def __init__(
+        self, folder: Path, signatures: Mapping[str, Signature], *, tags: Sequence[str], intra: int = 0, inter: int = 0
+    ) -> None:
         """Load and initialise. Raises ServableError with TensorFlow's own message."""
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
@@ -50,7 +52,7 @@ class TensorFlowEngine:
         self._session = v1.Session(graph=graph, config=config)
         try:
             with graph.as_default():
-                v1.saved_model.loader.load(self._session, ["serve"], str(folder))
+                v1.saved_model.loader.load(self._session, list(tags), str(folder))
             self._session._extend_graph()
         except self._errors as error:
             raise ServableError(Code(error.error_code), error.message) from None
@@ -59,6 +61,9 @@ class TensorFlowEngine:
 
     def answers(self, signature: str) -> bool:
         return signature in self._signatures
+
+    def close(self) -> None:
+        self._session.close()
 
     def run(
         self, signature: str, inputs: Mapping[str, NDArray], outputs: Sequence[str], timeout: float | None = None
