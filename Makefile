@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup lock train export convert publish page build deploy-all demo check test test-fast test-all lint status doctor down clean
+.PHONY: help setup lock train export convert publish page build deploy-all demo check test test-fast test-all lint bench-serving status doctor down clean
 
 PY := .venv/bin/python
 TIMED := $(PY) -m deploy.timed
@@ -62,9 +62,12 @@ test-all: build serving/server/.venv-tensorflow  ## every test
 lint: setup  ## ruff, the type checkers and the locks
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
-	$(PY) -m mypy models export lite serving edge web compare deploy
+	$(PY) -m mypy models export lite serving edge web compare loadtest deploy
 	$(PY) -m deploy.page --check
 	$(PY) -m deploy.lock --check
+
+bench-serving: publish serving/server/.venv-tensorflow  ## what the model server costs and how fast it is; SERVER='COMMAND' for another one
+	@$(PY) -m loadtest.bench_serving $(if $(SERVER),--server "$(SERVER)") --json "$${REPORTS:-reports}/bench-serving.json"
 
 status:  ## what runs, where, and whether it is healthy
 	@if [ -x $(PY) ]; then $(PY) -m deploy status; else echo "nothing is set up here: run make deploy-all"; exit 1; fi

@@ -21,7 +21,7 @@ import tempfile
 import time
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from export.bundle import Export, find_exports
 from loadtest.connections import GrpcConnection, HttpConnection, connect
@@ -34,9 +34,12 @@ from models.errors import DeployError, run_cli
 from serving.launch import command as model_server
 from serving.publish import config_text, published_models
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 CONCURRENCY = 16
 CONNECTIONS = {"rest": 16, "grpc": 4}  # 4 streams on each gRPC connection
-PROTOCOLS = {"rest": HttpConnection, "grpc": functools.partial(GrpcConnection, GRPC_PATH)}
+PROTOCOLS: dict[str, Callable[[], Any]] = {"rest": HttpConnection, "grpc": functools.partial(GrpcConnection, GRPC_PATH)}
 # The most that a request may cost, as a ratio to the in-process call of TensorFlow.
 LIMITS = {
     "rest": {"mlp": 0.45, "cnn": 0.45, "lstm": 0.25, "transformer": 0.25},
@@ -163,7 +166,7 @@ class Bench:
                         "ratio": ratio,
                         "late_ms": load.late * 1e3,
                         "n": len(load.latencies),
-                    }  # fmt: skip
+                    }
                 )
         return rows
 
@@ -250,7 +253,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="bench-serving-") as folder:
         config = Path(folder) / "models.config"
         root = artifacts_root()
-        served_models = {name: versions for name, versions in published_models(root).items()}
+        served_models = published_models(root)
         config.write_text(config_text(served_models, root / "repository", labels=False))
         bench = Bench(light, exports, config, runs=arguments.runs, seconds=arguments.seconds)
         if "start" in parts:

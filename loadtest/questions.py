@@ -10,7 +10,10 @@ import numpy as np
 
 from compare.tolerances import limits_for
 from loadtest.connections import grpc_frame, http_request
-from serving.client import grpc as wire
+from serving.client.api import Spec
+from serving.client.grpc import GrpcWording
+from serving.client.messages import message
+from serving.client.tensors import decode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,12 +80,9 @@ def _rest_answer(body: bytes) -> NDArray:
 
 
 def _grpc(model: str, inputs: dict[str, NDArray], row: int) -> bytes:
-    request = wire._METHODS["Predict"][1]()
-    wire._fill(request.model_spec, model, None, None)
-    for name, values in inputs.items():
-        wire._encode(values[row : row + 1], request.inputs[name], name)
-    return grpc_frame(request.SerializeToString())
+    asked = GrpcWording().predict(Spec(model), {name: values[row : row + 1] for name, values in inputs.items()}, ())
+    return grpc_frame(asked.request.SerializeToString())
 
 
 def _grpc_answer(body: bytes, output: str) -> NDArray:
-    return wire._decode(wire._METHODS["Predict"][2].FromString(body).outputs[output])
+    return decode(message("tensorflow.serving.PredictResponse").FromString(body).outputs[output])
