@@ -28,6 +28,7 @@ from model_server.manager import Manager
 from model_server.model_config import read_models
 from model_server.reload import poll_config_file
 from model_server.rest import RestApplication
+from model_server.rest_protocol import rest_protocol
 
 if TYPE_CHECKING:
     import socket
@@ -38,10 +39,10 @@ OPTIONS_VARIABLE = "MODEL_SERVER_OPTIONS"  # the flags' values as JSON, set by m
 class RestServer:
     """uvicorn on a thread and an event loop of its own."""
 
-    def __init__(self, application: RestApplication, sockets: list[socket.socket]) -> None:
+    def __init__(self, application: RestApplication, sockets: list[socket.socket], idle_seconds: float) -> None:
         config = uvicorn.Config(
             application,
-            http="httptools",
+            http=rest_protocol(idle_seconds),
             ws="none",
             lifespan="off",
             interface="asgi3",
@@ -83,7 +84,7 @@ def start() -> GrpcApplication:
         sockets = [bind(address, options.rest_api_port, "rest_api_port") for address in addresses(options.bind_address)]
     manager.load_first()
     if sockets:
-        rest.append(RestServer(RestApplication(core), sockets))
+        rest.append(RestServer(RestApplication(core), sockets, options.request_idle_seconds))
         rest[0].start()
         _say(f"REST on {options.bind_address}:{options.rest_api_port}")
     manager.watch()
@@ -105,6 +106,8 @@ def _wait_for_signal(core: Core, grpc: GrpcApplication, rest: list[RestServer]) 
     while grpc.in_flight and time.monotonic() < deadline:
         time.sleep(0.005)
     time.sleep(0.02)  # an answer that was just sent passes Envoy's buffers
+    if core.options.grpc_socket_path:
+        Path(core.options.grpc_socket_path).unlink(missing_ok=True)
     os._exit(0)
 
 

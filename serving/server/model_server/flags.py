@@ -23,6 +23,7 @@ FLAGS = (
     Flag("port", 8500, "TCP port for gRPC"),
     Flag("rest_api_port", 0, "TCP port for REST; 0: no REST"),
     Flag("rest_api_timeout_in_ms", 30000, "time limit of a REST request"),
+    Flag("rest_api_enable_cors_support", False, "let pages of any origin read the answers (CORS headers)"),
     Flag(
         "model_config_file", "", "text protobuf with a model_config_list; replaces --model_name and --model_base_path"
     ),
@@ -41,11 +42,13 @@ FLAGS = (
     Flag("prefer_tflite_model", True, "run model.tflite on LiteRT where it lies beside saved_model.pb"),
     Flag("enable_signature_method_name_check", False, "Classify and Regress want the signature's method_name to fit"),
     Flag("enable_serialization_as_tensor_content", False, "answer gRPC with tensor_content instead of typed fields"),
-    Flag("enable_grpc_healthcheck_service", False, "answer grpc.health.v1.Health/Check"),
+    Flag("enable_grpc_healthcheck_service", False, "answer grpc.health.v1.Health: Check and Watch"),
     Flag("tensorflow_intra_op_parallelism", 0, "threads inside one operation; 0: TensorFlow decides"),
     Flag("tensorflow_inter_op_parallelism", 0, "operations run side by side; 0: TensorFlow decides"),
     Flag("tensorflow_session_parallelism", 0, "both of these at once; 0: TensorFlow decides"),
     Flag("grpc_socket_path", "", "unix socket for gRPC, beside the TCP port"),
+    Flag("grpc_channel_arguments", "", "comma-separated, for example grpc.max_connection_age_ms=60000"),
+    Flag("ssl_config_file", "", "text protobuf SSLConfig with PEM texts: TLS for gRPC"),
     Flag("version", False, "print the version and leave"),
     Flag("help", False, "print the flags and leave"),
 )
@@ -56,6 +59,9 @@ OWN_FLAGS = (
         "model_roots", "", "absolute folders, with commas between them, outside of which no model is loaded; none: any"
     ),
     Flag("drain_seconds", 10.0, "time that requests in flight get after SIGTERM"),
+    Flag("enable_grpc_reflection", True, "answer grpc.reflection (v1 and v1alpha), which grpcurl asks"),
+    Flag("max_request_bytes", 512 << 20, "largest request, unpacked; at most 2147483647, the limit of gRPC"),
+    Flag("request_idle_seconds", 60.0, "a client that sends nothing for so long in the middle of a request is cut off"),
 )
 # Flags of the real server that change nothing here yet: accepted, with a note.
 WITHOUT_EFFECT = frozenset(
@@ -65,9 +71,6 @@ WITHOUT_EFFECT = frozenset(
         "enable_batching",
         "enable_per_model_batching_parameters",
         "batching_parameters_file",
-        "rest_api_enable_cors_support",
-        "ssl_config_file",
-        "grpc_channel_arguments",
         "thread_pool_factory_config_file",
         "monitoring_config_file",
         "mixed_precision",

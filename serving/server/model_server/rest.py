@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
+import asyncio
 import re
 import sys
 import traceback
@@ -14,6 +14,7 @@ import orjson
 from google.protobuf import json_format
 
 from model_server import examples, json_answers, json_tensors
+from model_server.connection import Leaving, Limits, read_body
 from model_server.errors import Code, ServingError, invalid
 from model_server.json_examples import classification_results, regression_results, serialized_examples
 from model_server.json_parse import debug_string, parse_body
@@ -34,6 +35,13 @@ _PREDICT = re.compile(_MODEL + r":(?P<verb>predict|classify|regress)")
 _GET = re.compile(_MODEL + r"(?P<metadata>(?i:/metadata))?")
 _JSON = [(b"content-type", b"application/json")]
 _HTML = [(b"content-type", b"text/html; charset=ISO-8859-1")]
+_CORS = [
+    (b"access-control-allow-origin", b"*"),
+    (b"access-control-allow-methods", b"POST, GET"),
+    (b"access-control-allow-headers", b"Content-Type"),
+]
+# What a body that was not read to its end is answered with: too large, too slow.
+_NOT_READ = {429: 413, 504: 408}
 # A gzip body larger than this when unpacked is refused, as TF Serving does.
 MAX_UNPACKED = 100 << 20
 
@@ -44,25 +52,41 @@ class RestApplication:
     def __init__(self, core: Core) -> None:
         self._core = core
         self._timeout = core.options.rest_api_timeout_in_ms / 1000
+        self._limits = Limits(core.options.max_request_bytes, core.options.request_idle_seconds)
+        self._more_headers = _CORS if core.options.rest_api_enable_cors_support else []
 
     async def __call__(self, scope: dict[str, Any], receive: Callable, send: Callable) -> None:
         if scope["type"] != "http":
             raise RuntimeError(f"no {scope['type']} here")
         headers = _JSON
+        leaving: Leaving | None = None
         try:
-            body = await _read(scope, receive)
+            body = await _read(scope, receive, self._limits)
             if body is None:
                 return
+            leaving = Leaving(receive)
             status, headers, answer = await self._answer(scope, body)
         except ServingError as error:
             status, answer = error.http_status, json_answers.error(error.message)
+            if leaving is None:  # the rest of the body is on its way, and nobody will read it
+                status = _NOT_READ.get(status, status)
+                headers = [*headers, (b"connection", b"close")]
+        except asyncio.CancelledError:
+            if leaving is None or not leaving.gone:
+                raise
+            return
         except RecursionError:
             status, answer = 400, json_answers.error("JSON Parse error: the value is nested too deeply")
         except Exception as error:
             traceback.print_exc(file=sys.stderr)
             status, answer = 500, json_answers.error(f"{type(error).__name__}: {error}")
+        finally:
+            if leaving is not None:
+                leaving.stop()
         length = (b"content-length", b"%d" % len(answer))
-        await send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
+        await send(
+            {"type": "http.response.start", "status": status, "headers": [*headers, *self._more_headers, length]}
+        )
         await send({"type": "http.response.body", "body": answer})
 
     async def _answer(self, scope: dict[str, Any], body: bytes) -> tuple[int, list, bytes]:
@@ -85,7 +109,9 @@ class RestApplication:
                     return 400, _JSON, b""
                 return self._metadata(match) if match["metadata"] else self._status(match)
         if method == "OPTIONS":
-            return 400, _HTML, b""
+            # A preflight request, which TF Serving looks at no further.
+            origin = dict(scope["headers"]).get(b"origin", b"")
+            return (200 if re.search(rb"https?://", origin) else 400), _HTML, b""
         raise invalid(f"Malformed request: {method} {path}")
 
     async def _predict(self, match: re.Match, body: bytes) -> bytes:
@@ -168,20 +194,11 @@ def _signature_name(request: dict[str, Any]) -> str:
     return name
 
 
-async def _read(scope: dict[str, Any], receive: Callable) -> bytes | None:
+async def _read(scope: dict[str, Any], receive: Callable, limits: Limits) -> bytes | None:
     """The whole body, unpacked; None when the client is gone."""
-    event = await receive()
-    body = event.get("body", b"")
-    if event.get("more_body"):
-        parts = [body]
-        while event.get("more_body"):
-            event = await receive()
-            parts.append(event.get("body", b""))
-        body = b"".join(parts)
-    if event["type"] == "http.disconnect":
-        return None
+    body = await read_body(receive, limits)
     for key, value in scope["headers"]:
-        if key == b"content-encoding" and b"gzip" in value.lower():
+        if key == b"content-encoding" and body and b"gzip" in value.lower():
             return _unpacked(body)
     return body
 
@@ -192,7 +209,7 @@ def _unpacked(body: bytes) -> bytes:
         unpacker = zlib.decompressobj(16 + zlib.MAX_WBITS)
         data = unpacker.decompress(body, MAX_UNPACKED)
         return data if unpacker.eof else b""
-    except (zlib.error, gzip.BadGzipFile):
+    except zlib.error:
         return b""
 
 

@@ -1,0 +1,90 @@
+"""What REST and gRPC share below their protocols: a whole request body, and clients that go away."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from model_server.errors import Code, ServingError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    Receive = Callable[[], Awaitable[dict[str, Any]]]
+
+# Envoy's receive() does not wait for a disconnect; it has to be asked again and again while a request is worked on.
+LOOK_EVERY_SECONDS = 0.05
+
+
+class Limits(NamedTuple):
+    """``size`` in bytes, of a body and of what a compressed one unpacks to; ``idle`` in seconds between two pieces."""
+
+    size: int
+    idle: float
+
+
+async def read_body(receive: Receive, limits: Limits, timeout: float | None = None) -> bytes | None:
+    """The whole body, or None when the client is gone. ``timeout`` in seconds, from now on.
+
+    Raises ServingError: RESOURCE_EXHAUSTED when it is too large, DEADLINE_EXCEEDED when it stops coming.
+    """
+    event = await receive()
+    if not event.get("more_body"):
+        return event.get("body", b"") if event["type"] == "http.request" else None
+    parts = [event["body"]]
+    size = len(event["body"])
+    now = asyncio.get_running_loop().time
+    end = now() + timeout if timeout is not None else float("inf")
+    try:
+        async with asyncio.timeout(limits.idle) as limit:
+            while event.get("more_body"):
+                limit.reschedule(min(now() + limits.idle, end))
+                event = await receive()
+                piece = event.get("body", b"")
+                parts.append(piece)
+                size += len(piece)
+                if size > limits.size:
+                    raise too_large(limits.size)
+    except TimeoutError:
+        late = "Deadline Exceeded" if now() >= end else f"nothing came for {limits.idle:g} s in the middle of a request"
+        raise ServingError(Code.DEADLINE_EXCEEDED, late) from None
+    return b"".join(parts) if event["type"] == "http.request" else None
+
+
+def too_large(limit: int) -> ServingError:
+    return ServingError(
+        Code.RESOURCE_EXHAUSTED,
+        f"the request is larger than {limit} bytes; send less at once, or start the server with a larger "
+        "--max_request_bytes",
+    )
+
+
+class Leaving:
+    """Cancels the current task when its client goes away: ``gone`` is then True.
+
+    It looks only once the task waits for something: a request that is answered on the event loop itself never does.
+    """
+
+    __slots__ = ("_handle", "_look", "_receive", "_task", "gone")
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._task = asyncio.current_task()
+        self._look: asyncio.Task | None = None
+        self.gone = False
+        self._handle = asyncio.get_running_loop().call_soon(self._begin)
+
+    def _begin(self) -> None:
+        self._look = asyncio.get_running_loop().create_task(self._watch())
+
+    async def _watch(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            await asyncio.sleep(LOOK_EVERY_SECONDS)
+        self.gone = True
+        if self._task is not None:
+            self._task.cancel()
+
+    def stop(self) -> None:
+        self._handle.cancel()
+        if self._look is not None:
+            self._look.cancel()
