@@ -1,6 +1,7 @@
 """Publishes exports to where servers watch: ``artifacts/repository/<model>/<version>/``, and writes models.config.
 
     python -m serving.publish
+    python -m serving.publish promote MODEL    # and status, rollback, apply: see rollout.py
 
 A version is the SavedModel with ``model.tflite`` beside it (lite's ``server`` variant, when it was made from this very
 SavedModel) and ``published.json``. It appears by one rename, so a server never sees half of one. Files are hard links
@@ -15,12 +16,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from deploy.ports import port
+from deploy.stack import columns
 from export.bundle import Export, find_exports
 from models.artifacts import artifacts_root, fingerprint, is_current, read_json, sweep, write_json, write_whole
 from models.errors import ArtifactError, run_cli
+from serving import rollout
+from serving.models_config import DOCKER_ROOT, STABLE, current_labels, write_configs
 
-# Where docker-compose.yml mounts the repository in the container.
-DOCKER_ROOT = Path("/repository")
 _FORMAT = "1"  # part of the fingerprint: raise it when the layout of a published version changes
 
 
@@ -85,53 +88,6 @@ def remove_gone(root: Path) -> list[str]:
     return removed
 
 
-def published_models(root: Path) -> dict[str, list[int]]:
-    """Every published model with its versions, lowest first."""
-    found: dict[str, list[int]] = {}
-    for path in sorted((root / "repository").glob("*/*/published.json")):
-        if path.parent.name.isdigit():
-            found.setdefault(path.parent.parent.name, []).append(int(path.parent.name))
-    return {model: sorted(versions) for model, versions in found.items()}
-
-
-def config_text(models: dict[str, list[int]], base: Path, *, labels: bool) -> str:
-    """A ModelServerConfig: all versions served; of several, the newest is ``canary`` and the one before it ``stable``."""
-    lines = ["model_config_list {"]
-    for name, versions in models.items():
-        lines += [
-            "  config {",
-            f'    name: "{name}"',
-            f'    base_path: "{base / name}"',
-            '    model_platform: "tensorflow"',
-            "    model_version_policy { all {} }",
-        ]
-        if labels:
-            chosen = {"stable": versions[-2], "canary": versions[-1]} if len(versions) > 1 else {"stable": versions[-1]}
-            lines += [f'    version_labels {{ key: "{label}" value: {version} }}' for label, version in chosen.items()]
-        lines.append("  }")
-    return "\n".join([*lines, "}", ""])
-
-
-def write_configs(root: Path) -> Path:
-    """``models.config`` for this machine and ``models.docker.config`` for the container; untouched when unchanged.
-
-    The container's has no labels: tensorflow_model_server refuses them at start unless it is told
-    --allow_version_labels_for_unavailable_models.
-    """
-    models, repository = published_models(root), root / "repository"
-    if not models:
-        raise ArtifactError(f"nothing is published below {repository}; run `make deploy-all` to build the exports")
-    path = repository / "models.config"
-    for file, text in (
-        (path, config_text(models, repository, labels=True)),
-        (repository / "models.docker.config", config_text(models, DOCKER_ROOT, labels=False)),
-    ):
-        if not file.is_file() or file.read_text() != text:
-            with write_whole(file) as temporary:
-                temporary.write_text(text)
-    return path
-
-
 def publish_all(root: Path | None = None, *, models: list[str] | None = None) -> dict[str, Any]:
     """Publish every export below ``root`` and write the configs. Returns what was done."""
     root = root or artifacts_root()
@@ -144,17 +100,72 @@ def publish_all(root: Path | None = None, *, models: list[str] | None = None) ->
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m serving.publish", description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--root", type=Path, help="the artifacts folder; default: ARTIFACTS or artifacts/")
-    arguments = parser.parse_args()
+    options = _options()
+    root = (options.root or artifacts_root()).resolve()
+    if options.command is None:
+        _publish(root)
+        return
+    server = rollout.Server(
+        options.grpc_address or f"127.0.0.1:{port('GRPC_PORT')}", DOCKER_ROOT if options.docker else root / "repository"
+    )
+    if options.command == "status":
+        print(columns(rollout.describe(root, options.model, server)))
+        return
+    if options.command == "apply":
+        labels = current_labels(root)
+        told = rollout.apply(root, labels, server, labels, wait=options.wait)
+        print(f"labels of {', '.join(labels)} {_where(told, server)}")
+        return
+    if options.command == "promote":
+        move = rollout.promote(root, options.model, server, to=options.to, wait=options.wait)
+    else:
+        move = rollout.rollback(root, options.model, server, wait=options.wait)
+    what = (
+        f"stays at version {move.after}" if move.before == move.after else f"moved from {move.before} to {move.after}"
+    )
+    print(f"{move.model}: {STABLE} {what} {_where(move.told, server)}")
+
+
+def _publish(root: Path) -> None:
     chosen = [name.strip() for name in os.environ.get("MODELS", "").split(",") if name.strip()]
-    done = publish_all(arguments.root.resolve() if arguments.root else None, models=chosen or None)
+    done = publish_all(root, models=chosen or None)
     for export in done["changed"]:
         engine = "LiteRT" if server_tflite(export) else "TensorFlow (there is no server.tflite of this SavedModel)"
         print(f"published {export.model} version {export.version}, runs on {engine}")
     for name in done["removed"]:
         print(f"removed {name}: its export is gone")
     print(f"{len(done['exports'])} versions, {len(done['changed'])} new: {done['config']}")
+
+
+def _where(told: bool, server: rollout.Server) -> str:
+    if told:
+        return f"at {server.address} and in models.config"
+    return f"in models.config only: no server answers at {server.address}, the next one that starts takes it from there"
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m serving.publish", description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--root", type=Path, help="the artifacts folder; default: ARTIFACTS or artifacts/")
+    parser.add_argument("--grpc-address", help="host:port of the server; default: this deployment's")
+    parser.add_argument(
+        "--docker",
+        action="store_true",
+        default=os.environ.get("DEPLOY") == "docker",
+        help=f"the server runs in docker-compose.yml's container, with the repository at {DOCKER_ROOT}; or env DEPLOY=docker",
+    )
+    parser.add_argument(
+        "--wait", type=float, default=rollout.LOAD_LIMIT_S, help="seconds that a version may take to become available"
+    )
+    commands = parser.add_subparsers(dest="command", title="without a command, publishes; with one, moves labels")
+    status = commands.add_parser("status", help="versions, engines, states and labels, published and on the server")
+    status.add_argument("model", nargs="?")
+    promote = commands.add_parser("promote", help="stable moves to canary's version, or to any other")
+    promote.add_argument("model")
+    promote.add_argument("--to", type=int, metavar="VERSION")
+    rollback = commands.add_parser("rollback", help="stable moves back to where it was before")
+    rollback.add_argument("model")
+    commands.add_parser("apply", help="tell a server that does not watch models.config what is published")
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

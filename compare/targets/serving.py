@@ -19,7 +19,7 @@ from serving.client.grpc import GrpcClient
 from serving.client.rest import RestClient
 from serving.launch import choose_engine
 from serving.local import free_ports, start, stop, wait_until_open
-from serving.publish import config_text
+from serving.models_config import config_text
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -143,7 +143,7 @@ class ServingTarget(Target):
             base.mkdir()
             (base / str(export.version)).symlink_to(export.published)
             config = Path(folder) / "models.config"
-            config.write_text(config_text({export.model: [export.version]}, Path(folder), labels=False))
+            config.write_text(config_text({export.model: [export.version]}, Path(folder)))
             grpc_port, rest_port = free_ports(2)
             address = f"127.0.0.1:{grpc_port if self._protocol == 'grpc' else rest_port}"
             started = time.perf_counter()

@@ -12,7 +12,8 @@ import yaml
 from export.bundle import Export
 from models.artifacts import REPOSITORY, artifacts_root
 from models.errors import ArtifactError
-from serving.publish import DOCKER_ROOT, publish_all, published_models
+from serving.models_config import DOCKER_ROOT, published_models
+from serving.publish import publish_all
 
 if TYPE_CHECKING:
     from pathlib import Path

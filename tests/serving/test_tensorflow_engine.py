@@ -12,7 +12,7 @@ from serving.client.grpc import GrpcClient
 from serving.client.rest import RestClient
 from serving.launch import ENVIRONMENTS, choose_engine
 from serving.local import local_server
-from serving.publish import config_text
+from serving.models_config import config_text
 
 pytestmark = [
     pytest.mark.slow,
@@ -30,7 +30,7 @@ def folder(repository_folder, tmp_path_factory):
     shutil.copytree(repository_folder / "transformer" / "2", base / "transformer" / "2")
     alone = shutil.ignore_patterns("model.tflite", "model.json")
     shutil.copytree(repository_folder / "mlp" / "2", base / "mlp" / "2", ignore=alone)
-    (base / "models.config").write_text(config_text({"transformer": [2], "mlp": [2]}, base, labels=False))
+    (base / "models.config").write_text(config_text({"transformer": [2], "mlp": [2]}, base))
     return base
 
 
