@@ -8,13 +8,13 @@ import shutil
 import subprocess
 import time
 
+from deploy.columns import columns
 from deploy.environments import REPOSITORY
 from deploy.example import write_examples
 from deploy.health import trouble
 from deploy.ownership import check_free
 from deploy.ports import remember_ports
 from deploy.services import Service, check_distinct, published_models
-from deploy.stack import columns
 from models.artifacts import artifacts_root, reports_root
 from models.errors import DeployError
 

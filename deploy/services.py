@@ -38,7 +38,7 @@ class Service:
     root: Path = REPOSITORY
 
     def health_addresses(self) -> list[str]:
-        return [self.health.format(model=m) for m in published_models()] if "{model}" in self.health else [self.health]
+        return _each_model(self.health)
 
     def example(self) -> str:
         models = published_models() or ["MODEL"]
@@ -57,7 +57,8 @@ class Service:
 
     def loaded(self) -> dict[str, str]:
         """The files that the service watches by itself, with their sha256."""
-        return {str(file): sha256_file(file) for name in self.reloads for file in _files(self.root / name)}
+        paths = [self.root / path for name in self.reloads for path in _each_model(name)]
+        return {str(file): sha256_file(file) for path in paths for file in _files(path)}
 
 
 def load_services(path: Path | None = None) -> list[Service]:
@@ -85,6 +86,10 @@ def published_models() -> list[str]:
     """The models that the repository holds a version of, by name."""
     folder = artifacts_root() / "repository"
     return sorted({path.parent.name for path in folder.glob("*/[0-9]*") if path.name.isdigit()})
+
+
+def _each_model(text: str) -> list[str]:
+    return [text.format(model=model) for model in published_models()] if "{model}" in text else [text]
 
 
 def check_distinct(services: list[Service]) -> None:

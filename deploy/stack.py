@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from deploy.columns import columns
 from deploy.example import write_examples
 from deploy.health import trouble
 from deploy.ownership import check_free, end, marked_processes
@@ -29,7 +30,7 @@ from models.artifacts import artifacts_root, read_json, write_json
 from models.errors import ArtifactError, DeployError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
 LOG_LINES = 15  # how much of a log is shown when its service fails
 
@@ -151,13 +152,6 @@ def down() -> None:
         print(f"ended {len(left)} processes that were left behind")
     if not stopped and not left:
         print("nothing was running")
-
-
-def columns(rows: Sequence[tuple[str, ...]]) -> str:
-    """Rows of text as aligned columns, the first row underlined."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
 
 
 def _addresses(services: list[Service]) -> str:

@@ -16,8 +16,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from deploy.columns import columns
 from deploy.ports import port
-from deploy.stack import columns
 from export.bundle import Export, find_exports
 from models.artifacts import artifacts_root, fingerprint, is_current, read_json, sweep, write_json, write_whole
 from models.errors import ArtifactError, run_cli

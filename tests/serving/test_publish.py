@@ -88,9 +88,11 @@ def test_config_for_the_container_has_the_paths_that_compose_mounts(root):
     publish_all(root)
     config = (root / "repository" / "models.docker.config").read_text()
     assert f'base_path: "{DOCKER_ROOT}/mlp"' in config
-    assert "version_labels" not in config  # tensorflow_model_server refuses labels at start
+    assert 'version_labels { key: "stable" value: 1 }' in config
     service = yaml.safe_load((REPOSITORY / "docker-compose.yml").read_text())["services"]["serving"]
     assert f"--model_config_file={DOCKER_ROOT}/models.docker.config" in service["command"]
+    # Nothing is loaded when tensorflow_model_server reads its first labels; it refuses them without this.
+    assert "--allow_version_labels_for_unavailable_models=true" in service["command"]
     assert any(
         volume.split(":")[1] == str(DOCKER_ROOT) or f":{DOCKER_ROOT}:" in volume for volume in service["volumes"]
     )
