@@ -26,13 +26,19 @@ from model_server.grpc import GrpcApplication
 from model_server.listening import addresses, bind
 from model_server.manager import Manager
 from model_server.model_config import read_models
+from model_server.monitoring import Monitor, read_monitoring
+from model_server.observe import ObservedCore, ObservedRest, observed
 from model_server.reload import poll_config_file
+from model_server.request_log import RequestLog
 from model_server.rest import RestApplication
 from model_server.rest_protocol import rest_protocol
 
 if TYPE_CHECKING:
     import socket
 
+    from model_server.observe import Observer
+
+LOG_SECONDS = 5.0  # for the requests that are still to be logged when the server ends
 OPTIONS_VARIABLE = "MODEL_SERVER_OPTIONS"  # the flags' values as JSON, set by model_server.launch
 
 
@@ -75,16 +81,23 @@ class RestServer:
 def start() -> GrpcApplication:
     options = Options({**Options().values, **json.loads(os.environ[OPTIONS_VARIABLE])})
     manager = Manager(read_models(options), options)
-    core = Core(manager, options)
+    monitoring = read_monitoring(options) if options.rest_api_port else ""
+    monitor = manager.monitor = Monitor(monitoring, manager) if monitoring else None
+    log = RequestLog(manager, options.request_log_root, monitor) if options.request_log_root else None
+    observers: list[Observer] = [found for found in (monitor, log) if found is not None]
+    core = ObservedCore(manager, options) if observers else Core(manager, options)
     grpc = GrpcApplication(core)
+    if observers:
+        grpc.methods = observed(grpc.methods, observers)
     rest: list[RestServer] = []
-    threading.Thread(target=_wait_for_signal, args=(core, grpc, rest), name="signals", daemon=True).start()
+    threading.Thread(target=_wait_for_signal, args=(core, grpc, rest, log), name="signals", daemon=True).start()
     sockets = []
     if options.rest_api_port:
         sockets = [bind(address, options.rest_api_port, "rest_api_port") for address in addresses(options.bind_address)]
     manager.load_first()
     if sockets:
-        rest.append(RestServer(RestApplication(core), sockets, options.request_idle_seconds))
+        application = ObservedRest(core, observers, monitor) if observers else RestApplication(core)
+        rest.append(RestServer(application, sockets, options.request_idle_seconds))
         rest[0].start()
         _say(f"REST on {options.bind_address}:{options.rest_api_port}")
     manager.watch()
@@ -94,7 +107,7 @@ def start() -> GrpcApplication:
     return grpc
 
 
-def _wait_for_signal(core: Core, grpc: GrpcApplication, rest: list[RestServer]) -> None:
+def _wait_for_signal(core: Core, grpc: GrpcApplication, rest: list[RestServer], log: RequestLog | None) -> None:
     """SIGTERM and SIGINT are blocked in every thread (model_server.launch), so Envoy does not act on them; this does."""
     received = signal.sigwait({signal.SIGTERM, signal.SIGINT})
     _say(f"{signal.Signals(received).name}: no new requests; those in flight get {core.options.drain_seconds:g} s")
@@ -105,6 +118,8 @@ def _wait_for_signal(core: Core, grpc: GrpcApplication, rest: list[RestServer]) 
         server.stop(core.options.drain_seconds)
     while grpc.in_flight and time.monotonic() < deadline:
         time.sleep(0.005)
+    if log is not None:
+        log.close(LOG_SECONDS)
     time.sleep(0.02)  # an answer that was just sent passes Envoy's buffers
     if core.options.grpc_socket_path:
         Path(core.options.grpc_socket_path).unlink(missing_ok=True)

@@ -27,7 +27,10 @@ class Core:
         self.options = options
         self.draining = False
         # TF Serving's default: four threads per core.
-        self._pool = ThreadPoolExecutor(4 * (os.cpu_count() or 1), thread_name_prefix="predict")
+        self._pool = self._new_pool(4 * (os.cpu_count() or 1))
+
+    def _new_pool(self, threads: int) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(threads, thread_name_prefix="predict")
 
     async def predict(
         self,

@@ -49,6 +49,7 @@ FLAGS = (
     Flag("grpc_socket_path", "", "unix socket for gRPC, beside the TCP port"),
     Flag("grpc_channel_arguments", "", "comma-separated, for example grpc.max_connection_age_ms=60000"),
     Flag("ssl_config_file", "", "text protobuf SSLConfig with PEM texts: TLS for gRPC"),
+    Flag("monitoring_config_file", "", "text protobuf MonitoringConfig: metrics for Prometheus on the REST port"),
     Flag("version", False, "print the version and leave"),
     Flag("help", False, "print the flags and leave"),
 )
@@ -57,6 +58,9 @@ OWN_FLAGS = (
     Flag("bind_address", "127.0.0.1", "address to listen on; the default is loopback, IPv6's too where there is one"),
     Flag(
         "model_roots", "", "absolute folders, with commas between them, outside of which no model is loaded; none: any"
+    ),
+    Flag(
+        "request_log_root", "", "absolute folder below which models' logging_config may write requests; none: nowhere"
     ),
     Flag("drain_seconds", 10.0, "time that requests in flight get after SIGTERM"),
     Flag("enable_grpc_reflection", True, "answer grpc.reflection (v1 and v1alpha), which grpcurl asks"),
@@ -72,7 +76,6 @@ WITHOUT_EFFECT = frozenset(
         "enable_per_model_batching_parameters",
         "batching_parameters_file",
         "thread_pool_factory_config_file",
-        "monitoring_config_file",
         "mixed_precision",
         "flush_filesystem_caches",
         "per_process_gpu_memory_fraction",

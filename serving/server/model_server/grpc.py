@@ -31,19 +31,21 @@ _TRAILERS = {"type": "http.response.trailers", "headers": [(b"grpc-status", b"0"
 
 
 class GrpcApplication:
-    """``await app(scope, receive, send)``; ``in_flight`` counts the unary requests that have no answer yet."""
+    """``await app(scope, receive, send)``; ``in_flight`` counts the unary requests that have no answer yet, which
+    ``methods`` answer.
+    """
 
     def __init__(self, core: Core) -> None:
         options = core.options
         self._core = core
         self.in_flight = 0
         self._limits = Limits(min(options.max_request_bytes, (1 << 31) - 1), options.request_idle_seconds)
-        self._methods = methods(core)
+        self.methods = methods(core)
         self._streams: dict[str, Stream] = {}
         if options.enable_grpc_healthcheck_service:
             self._streams["/grpc.health.v1.Health/Watch"] = watch(core)
         if options.enable_grpc_reflection:
-            reflection = Reflection([*self._methods, *self._streams])
+            reflection = Reflection([*self.methods, *self._streams])
             self._streams |= reflection.streams()
 
     async def __call__(self, scope: dict[str, Any], receive: Callable, send: Callable) -> None:
@@ -90,7 +92,7 @@ class GrpcApplication:
         body = await read_body(receive, self._limits, timeout)
         if body is None:
             return None
-        method = self._methods.get(scope["path"])
+        method = self.methods.get(scope["path"])
         if method is None:
             raise ServingError(Code.UNIMPLEMENTED, "")
         if refused:

@@ -19,6 +19,7 @@ from model_server.errors import StartError
 from model_server.flags import Options, parse, usage
 from model_server.listening import addresses, check_listening, check_socket_path
 from model_server.model_config import read_models
+from model_server.monitoring import read_monitoring
 from model_server.tls import check_tls, read_tls
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ def main() -> None:
         if options.rest_api_port == options.port:
             print(f"port {options.port} is gRPC's: no REST; give --rest_api_port= another", file=sys.stderr)
             options.values["rest_api_port"] = 0
+        if read_monitoring(options) and not options.rest_api_port:
+            print("no REST, so no page for --monitoring_config_file; give --rest_api_port=8501", file=sys.stderr)
         for address in addresses(options.bind_address):
             check_listening(address, options.port, "port")
             if options.rest_api_port:

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from model_server.flags import Options
+    from model_server.log_config import LogConfig
     from model_server.model_config import ModelConfig
+    from model_server.monitoring import Monitor
 
 
 class Manager:
@@ -35,7 +37,7 @@ class Manager:
     ) -> None:
         self._options = options
         self._log = log or (lambda line: print(line, file=sys.stderr, flush=True))
-        self.roots = Roots(options.model_roots)
+        self.roots = Roots(options.model_roots, options.request_log_root)
         # What requests read is replaced or set in one step; those who write hold the lock, and never while they touch a disk.
         self._lock = threading.Lock()
         self._models = {model.name: model for model in models}
@@ -43,6 +45,7 @@ class Manager:
         self._status: dict[str, dict[int, VersionStatus]] = {model.name: {} for model in models}
         self._available = {model.name: Available(labels=dict(model.labels)) for model in models}
         self._stop = threading.Event()
+        self.monitor: Monitor | None = None
         self._wake = threading.Event()  # look now
         self._loaders = ThreadPoolExecutor(options.num_load_threads or 1, thread_name_prefix="load")
         # What a servable leaves behind when the last request lets go of it. A SimpleQueue may be filled from a finalizer.
@@ -77,6 +80,10 @@ class Manager:
                 raise ServingError(Code.NOT_FOUND, f"Could not find version {version} of model {name}")
             return [(version, versions[version])]
         return sorted(versions.items(), reverse=True)
+
+    def log_config(self, name: str) -> LogConfig | None:
+        model = self._models.get(name)
+        return model.log if model is not None else None
 
     def engines(self, name: str) -> list[tuple[int, str]]:
         """The engine of each version that is available, highest first."""
@@ -279,6 +286,7 @@ class Manager:
                 servable, self._released.put, (servable.closers, status, f"{name} version {version}")
             )
             leaves.atexit = False
+            loaded = time.monotonic()
             iterations = self._options.num_request_iterations_for_warmup
             warmed = warm_up(servable, iterations) if self._options.enable_model_warmup else 0
         except ServingError as error:
@@ -286,6 +294,9 @@ class Manager:
         except Exception as error:  # a file that is damaged in a way nobody thought of must not stop the server
             self._failed(name, version, status, Code.INTERNAL, f"{type(error).__name__}: {error}")
         else:
+            if self.monitor is not None:
+                warm_up_took = time.monotonic() - loaded if warmed else None
+                self.monitor.loaded(status.path, loaded - start, warm_up_took)
             took = f"{time.monotonic() - start:.2f} s, {warmed} warm-up requests"
             self._loaded(name, version, status, servable, took)
         finally:
@@ -303,6 +314,8 @@ class Manager:
             self._unload(name)
 
     def _failed(self, name: str, version: int, status: VersionStatus, code: Code, message: str) -> None:
+        if self.monitor is not None:
+            self.monitor.failed(status.path)
         with self._lock:
             if status.state is State.AVAILABLE:  # published anew under the same number: what serves goes on serving
                 self._log(f"{name} version {version} was replaced on disk, but cannot be loaded: {message}")

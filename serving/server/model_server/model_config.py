@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from google.protobuf import text_format
 
 from model_server.errors import Code, ConfigError, StartError
+from model_server.log_config import LogConfig, read_log_config
 from model_server.protos import ModelServerConfig
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class ModelConfig:
     every: bool = False
     specific: frozenset[int] = frozenset()
     labels: dict[str, int] = field(default_factory=dict, hash=False)
+    log: LogConfig | None = None
 
     def aspired(self, found: Iterable[int]) -> list[int]:
         """The versions of ``found`` that should be served, lowest first."""
@@ -48,10 +50,18 @@ class VersionFolder(NamedTuple):
 
 
 class Roots:
-    """--model_roots: the only folders that models may be loaded from; none means anywhere."""
+    """--model_roots: the only folders that models may be loaded from; none means anywhere.
 
-    def __init__(self, flag: str) -> None:
+    ``logs`` is --request_log_root, the only folder that requests may be logged to; none means nowhere.
+    """
+
+    def __init__(self, flag: str, logs: str = "") -> None:
         """Raises StartError: a root is no absolute path of an existing folder."""
+        if logs and not (Path(logs).is_absolute() and Path(logs).is_dir()):
+            raise StartError(
+                f"--request_log_root={logs} is no absolute path of a folder that exists; make it, or write its whole path"
+            )
+        self.logs = logs
         self._roots = [Path(root) for root in flag.split(",")] if flag else []
         for root in self._roots:
             if not root.is_absolute() or not root.is_dir():
@@ -74,7 +84,7 @@ class Roots:
 
 def read_models(options: Options) -> list[ModelConfig]:
     """The models at the start. Raises StartError, which names the file or the flag."""
-    roots = Roots(options.model_roots)
+    roots = Roots(options.model_roots, options.request_log_root)
     if options.model_config_file:
         source = options.model_config_file
     elif options.model_base_path:
@@ -168,6 +178,7 @@ def _from_proto(proto: Any, roots: Roots) -> ModelConfig:
         every=kind == "all",
         specific=frozenset(policy.specific.versions) if kind == "specific" else frozenset(),
         labels=dict(proto.version_labels),
+        log=read_log_config(proto, roots.logs),
     )
 
 

@@ -58,6 +58,30 @@ def message(name: str) -> Any:
     return message_factory.GetMessageClass(_POOL.FindMessageTypeByName(name))
 
 
+def declare(name: str, **fields: str) -> Any:
+    """The class of a message of TF Serving's config files that tensorflow-serving-api leaves out.
+
+    ``fields`` maps each field to its type: a scalar ("bool", "int64"), or a message's full name, with "repeated " before
+    it for a list. These files are text, so field numbers do not matter: they count from 1.
+    """
+    file = descriptor_pb2.FileDescriptorProto(
+        name=f"model_server/{name}.proto", package="tensorflow.serving", syntax="proto3"
+    )
+    proto = file.message_type.add(name=name)
+    for number, (field, kind) in enumerate(fields.items(), 1):
+        repeated, kind = kind.startswith("repeated "), kind.removeprefix("repeated ")
+        row = proto.field.add(name=field, number=number, label=3 if repeated else 1)
+        if "." in kind:
+            row.type, row.type_name = row.TYPE_MESSAGE, f".{kind}"
+            needed = _POOL.FindMessageTypeByName(kind).file.name
+            if needed not in file.dependency:
+                file.dependency.append(needed)
+        else:
+            row.type = descriptor_pb2.FieldDescriptorProto.Type.Value(f"TYPE_{kind.upper()}")
+    _POOL.Add(file)
+    return message(f"tensorflow.serving.{name}")
+
+
 TensorProto = message("tensorflow.TensorProto")
 SavedModel = message("tensorflow.SavedModel")
 SignatureDef = message("tensorflow.SignatureDef")
@@ -73,6 +97,7 @@ SignatureDefMap = message("tensorflow.serving.SignatureDefMap")
 ReloadConfigRequest = message("tensorflow.serving.ReloadConfigRequest")
 ReloadConfigResponse = message("tensorflow.serving.ReloadConfigResponse")
 ModelServerConfig = message("tensorflow.serving.ModelServerConfig")
+LogMetadata = message("tensorflow.serving.LogMetadata")
 PredictionLog = message("tensorflow.serving.PredictionLog")
 Example = message("tensorflow.Example")
 InferenceTask = message("tensorflow.serving.InferenceTask")

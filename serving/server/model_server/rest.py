@@ -194,6 +194,14 @@ def _signature_name(request: dict[str, Any]) -> str:
     return name
 
 
+def named(method: str, raw_path: bytes, query: bytes) -> tuple[str, str]:
+    """The model that a path names and the verb after it; both empty where the request is malformed."""
+    path = (raw_path + b"?" + query if query else raw_path).decode("latin-1")
+    pattern = {"POST": _PREDICT, "GET": _GET}.get(method)
+    match = pattern.fullmatch(path) if pattern else None
+    return (_decoded(match["name"]), match.groupdict().get("verb", "")) if match else ("", "")
+
+
 async def _read(scope: dict[str, Any], receive: Callable, limits: Limits) -> bytes | None:
     """The whole body, unpacked; None when the client is gone."""
     body = await read_body(receive, limits)
