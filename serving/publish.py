@@ -4,8 +4,9 @@
     python -m serving.publish promote MODEL    # and status, rollback, apply: see rollout.py
 
 A version is the SavedModel with ``model.tflite`` beside it (lite's ``server`` variant, when it was made from this very
-SavedModel) and ``published.json``. It appears by one rename, so a server never sees half of one. Files are hard links
-where the file system has them. A published version goes only when its export is gone.
+SavedModel), ``litert.json`` (litert_signatures.py) and ``published.json``. It appears by one rename, so a server never
+sees half of one. Files are hard links where the file system has them. A published version goes only when its export is
+gone.
 """
 
 from __future__ import annotations
@@ -14,17 +15,20 @@ import argparse
 import os
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from deploy.columns import columns
 from deploy.ports import port
 from export.bundle import Export, find_exports
 from models.artifacts import artifacts_root, fingerprint, is_current, read_json, sweep, write_json, write_whole
 from models.errors import ArtifactError, run_cli
-from serving import rollout
+from serving import litert_signatures, rollout
 from serving.models_config import DOCKER_ROOT, STABLE, current_labels, write_configs
 
-_FORMAT = "1"  # part of the fingerprint: raise it when the layout of a published version changes
+if TYPE_CHECKING:
+    from compare.verdict import Verdict
+
+_FORMAT = "2"  # part of the fingerprint: raise it when the layout of a published version changes
 
 
 def publish(export: Export) -> bool:
@@ -38,9 +42,13 @@ def publish(export: Export) -> bool:
         raise ArtifactError(f"{export.saved_model} has no saved_model.pb; run `make deploy-all` to export it again")
     with write_whole(export.published) as folder:
         shutil.copytree(export.saved_model, folder, copy_function=_link)
+        verdicts: dict[str, Verdict] = {}
         if tflite:
             _link(tflite, folder / "model.tflite")
             _link(tflite.with_suffix(".json"), folder / "model.json")
+            signatures, verdicts = litert_signatures.proven(export, tflite)
+            if signatures:
+                write_json(folder / litert_signatures.FILE, {"schema": 1, "signatures": signatures})
         write_json(
             folder / "published.json",
             {
@@ -49,6 +57,7 @@ def publish(export: Export) -> bool:
                 "version": export.version,
                 "source_sha256": export.sha256,
                 "engine": "litert" if tflite else "tensorflow",
+                "litert_signatures": {name: found.reason or found.verdict for name, found in verdicts.items()},
                 "made_from": made_from,
             },
         )

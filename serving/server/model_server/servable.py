@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from model_server.engines import tensorflow
 from model_server.engines.litert import LiteRTEngine, file_signature
+from model_server.engines.litert_examples import LiteRTExamples, read_example_signatures
 from model_server.errors import Code, ServableError, ServingError, invalid
 from model_server.signatures import DEFAULT, Signature, dtype_name, read_signatures
 from model_server.tensors import BY_DTYPE
@@ -39,6 +40,7 @@ class Servable:
         self._lock = threading.Lock()
         self._tensorflow: Engine | None = None
         self._litert: LiteRTEngine | None = None
+        self._light: dict[str, Engine] = {}  # what answers a signature without TensorFlow
         self._row_seconds: dict[str, float] = {}  # by signature: what a row of the slowest recent call took
         file = folder / "model.tflite"
         tags = frozenset(options.saved_model_tags.split(","))
@@ -46,10 +48,13 @@ class Servable:
             if (folder / "saved_model.pb").is_file():
                 self.signatures = read_signatures(folder, tags)
                 self._litert = LiteRTEngine(file, also=self._equals_of_default())
+                on_examples = read_example_signatures(folder, self._litert, self.signatures)
+                self._light = dict.fromkeys(on_examples, LiteRTExamples(self._litert, on_examples))
             else:
                 self._litert = LiteRTEngine(file)
                 self.signatures = {DEFAULT: Signature(DEFAULT, file_signature(self._litert))}
             self.closers.append(self._litert.close)
+            self._light.update({name: self._litert for name in self.signatures if self._litert.answers(name)})
         else:
             self.signatures = read_signatures(folder, tags)
             if not tensorflow.installed():
@@ -90,9 +95,7 @@ class Servable:
 
     def engine(self, signature: str) -> Engine:
         """The engine that answers a signature. Raises ServingError FAILED_PRECONDITION where there is none."""
-        if self._litert is not None and self._litert.answers(signature):
-            return self._litert
-        return self._with_tensorflow(signature)
+        return self._light.get(signature) or self._with_tensorflow(signature)
 
     def _with_tensorflow(self, signature: str = DEFAULT) -> Engine:
         with self._lock:
@@ -148,8 +151,7 @@ class Servable:
 
     def is_quick(self, signature: str, rows: int) -> bool:
         """Whether a request may run on the event loop: its engine allows it and earlier calls were short enough."""
-        engine = self._litert
-        if engine is None or not engine.answers(signature):
+        if signature not in self._light:
             return False
         seconds = self._row_seconds.get(signature)
         return seconds is not None and seconds * max(rows, 1) < QUICK_SECONDS
