@@ -50,10 +50,10 @@ def test_error_has_the_servers_code_and_words(case, asked, code, message, grpc_c
 
 
 def test_signature_that_only_tensorflow_answers_names_the_extra(rest: RestClient, grpc: GrpcClient):
-    text = {"inputs": np.array([b"x"], object)}
+    text = {"text": np.array([b"x"], object)}
     for client, code in ((rest, "INVALID_ARGUMENT"), (grpc, "FAILED_PRECONDITION")):  # by REST both are 400
         with pytest.raises(Refused, match='install it with the extra "tensorflow"') as error:
-            client.predict("mlp", text, signature="classify")
+            client.predict("transformer", text, signature="from_text")
         assert error.value.code == code
 
 
@@ -83,7 +83,10 @@ BODIES = [
     ("{}", 400, "Missing 'inputs' or 'instances' key"),
     ("[1.0, 2.0]", 400, "JSON Value: [1.0, 2.0] Is not object"),
     ('{"instances": [[1.0, 2.0', 400, "JSON Parse error: Missing a comma or ']' after an array element. at offset: 24"),
-    ('{"instances": 1.0}', 400, "Expecting 'instances' to be an list/array"),
+    (
+        '{"instances": 1.0}', 400,
+        'JSON Value: {\n    "instances": 1.0\n} Expecting \'instances\' to be an list/array',
+    ),
     (
         '{"instances": [1.0], "inputs": [1.0]}', 400,
         'JSON Value: {\n    "instances": [1.0],\n    "inputs": [1.0]\n} Not formatted correctly expecting only one of '

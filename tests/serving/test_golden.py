@@ -33,8 +33,7 @@ pytestmark = [
 # Where our server answers otherwise, and why. A case whose difference is gone fails, so that it leaves this table.
 DELIBERATE: dict[str, str] = {}
 # Groups whose features are not there yet.
-NOT_YET = {"batching", "grpc_classify", "grpc_multi", "grpc_regress", "model_config", "monitoring", "reload_config",
-           "rest_classify", "rest_regress", "versions", "warmup"}  # fmt: skip
+NOT_YET = {"batching", "model_config", "monitoring", "reload_config", "versions", "warmup"}
 
 SHARED_MODELS = (
     "half", "half_tf2", "multi", "strs", "dtypes", "nonfinite", "counter", "slow", "big", "matrix", "probe", "classes",
