@@ -32,7 +32,7 @@ from loadtest.served import Served
 from models.artifacts import artifacts_root, write_json
 from models.errors import DeployError, run_cli
 from serving.launch import command as model_server
-from serving.publish import config_text, published_models
+from serving.models_config import config_text, published_models
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -254,7 +254,7 @@ def main() -> None:
         config = Path(folder) / "models.config"
         root = artifacts_root()
         served_models = published_models(root)
-        config.write_text(config_text(served_models, root / "repository", labels=False))
+        config.write_text(config_text(served_models, root / "repository"))
         bench = Bench(light, exports, config, runs=arguments.runs, seconds=arguments.seconds)
         if "start" in parts:
             figures["start"] = start = bench.start()
