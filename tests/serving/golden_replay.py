@@ -33,7 +33,7 @@ _METHODS = {
     "Reload": (_MODEL + "HandleReloadConfigRequest", "ReloadConfig"),
 }
 # Where in a graph an operation failed: the names depend on how often its functions had been traced before.
-_NODE = re.compile(r"(\s|\\n|\\t)*\[\[\{\{(function_node|node) .*?\}\}\]\]", re.DOTALL)
+_NODE = re.compile(r"(\s|\\+[nt])*\[\[\{\{(function_node|node) .*?\}\}\]\]", re.DOTALL)
 _FLOAT32_DIGITS = range(7, 10)  # of a number that the real server writes as float32 where 6 digits are too few
 CALL_SECONDS = 60.0
 WAIT_SECONDS = 30.0  # for what happens in the background: a version is found, loaded, unloaded
@@ -155,13 +155,18 @@ def _comparable(key: str, value: Any, step: Step) -> Any:
         return value.split(";")[0]
     if key == "message":
         return _one_line(_parse(f"{_METHODS[step['grpc']][1]}Response", value))
-    text = _NODE.sub("", str(value))
+    text = without_nodes(str(value))
     if key != "body":
         return text
     try:
         return json.loads(text, parse_float=_number, parse_int=_number, parse_constant=_number)
     except ValueError:
         return text
+
+
+def without_nodes(text: str) -> str:
+    """An error without the names of the nodes in which it came about."""
+    return _NODE.sub("", text)
 
 
 def _number(text: str) -> tuple[str, str]:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from google.protobuf.message import DecodeError
 
-from model_server.errors import Code, ServableError
+from model_server.errors import Code, ServableError, invalid
 from model_server.protos import SavedModel
 from model_server.tensors import BY_ENUM
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -39,10 +39,23 @@ class Signature:
     def outputs(self) -> list[str]:
         return list(self.proto.outputs)
 
-    def shape(self, input_name: str) -> tuple[int, ...] | None:
-        """An input's shape, -1 where free, or None where even the rank is free."""
-        shape = self.proto.inputs[input_name].tensor_shape
-        return None if shape.unknown_rank else tuple(dim.size for dim in shape.dim)
+    @cached_property
+    def shapes(self) -> dict[str, tuple[int, ...] | None]:
+        """Each input's shape, -1 where free, or None where even the rank is free."""
+        return {
+            name: None if info.tensor_shape.unknown_rank else tuple(dim.size for dim in info.tensor_shape.dim)
+            for name, info in self.proto.inputs.items()
+        }
+
+
+def check_shape(name: str, got: tuple[int, ...], wanted: Sequence[int] | None) -> None:
+    """Raises ServingError INVALID_ARGUMENT unless an input has the wanted shape, where -1 and None take anything."""
+    if wanted is None or (
+        len(got) == len(wanted) and all(want in (-1, size) for size, want in zip(got, wanted, strict=True))
+    ):
+        return
+    sizes = ",".join("?" if size == -1 else str(size) for size in wanted)
+    raise invalid(f"input {name} has the shape [{','.join(map(str, got))}], but the model takes [{sizes}]")
 
 
 def read_signatures(folder: Path, tags: frozenset[str]) -> dict[str, Signature]:

@@ -14,7 +14,7 @@ from ai_edge_litert.interpreter import Interpreter
 
 from model_server.errors import Code, ServableError, invalid
 from model_server.protos import SignatureDef
-from model_server.signatures import DEFAULT
+from model_server.signatures import DEFAULT, check_shape
 from model_server.tensors import BY_DTYPE
 
 if TYPE_CHECKING:
@@ -176,9 +176,7 @@ class LiteRTEngine:
             ):
                 if self._row_by_row_fits(array.shape, shape):
                     continue
-                shown = str([None if size == -1 else size for size in shape]).replace("None", "?").replace(" ", "")
-                got = str(list(array.shape)).replace(" ", "")
-                raise invalid(f"input {name} has the shape {got}, but the model takes {shown}")
+                check_shape(name, array.shape, shape)
 
     @staticmethod
     def _row_by_row_fits(got: tuple[int, ...], want: list[int]) -> bool:
