@@ -182,6 +182,10 @@ def changed(change: Callable[[NDArray], NDArray]) -> Callable[[Subject], dict[st
     return lambda subject: {subject.input: change(subject.rows[:2])}
 
 
+def special(value: float) -> Callable[[Subject], dict[str, NDArray]]:
+    return lambda subject: {subject.input: subject.row(value)}
+
+
 def instances(change: Callable[[NDArray], NDArray]) -> Callable[[Subject], Any]:
     return lambda subject: {"instances": change(subject.rows[:2]).tolist()}
 
@@ -222,7 +226,12 @@ BAD_JSON = {
     "a signature that is a number": '{"signature_name": 1, "instances": [1.0]}',
     "inputs is a string": '{"inputs": "x"}',
 }
-SPECIAL = {"NaN": np.nan, "Infinity": np.inf, "-Infinity": -np.inf, "largest float": np.finfo(np.float32).max}
+SPECIAL: dict[str, float] = {
+    "NaN": np.nan,
+    "Infinity": np.inf,
+    "-Infinity": -np.inf,
+    "largest float": float(np.finfo(np.float32).max),
+}
 
 QUESTIONS: dict[str, Question] = {
     **{
@@ -274,6 +283,8 @@ QUESTIONS: dict[str, Question] = {
     **{f"gRPC, dtype: {name}": predict(changed(change)) for name, change in DTYPES.items()},
     "REST, numbers with a point": post(lambda s: {"inputs": (s.rows[:1] + 0.5).tolist()}),
     **{f"REST, {name}": post(body) for name, body in BAD_JSON.items()},
+    **{f"gRPC, {name}": predict(special(value)) for name, value in SPECIAL.items()},
+    **{f"REST, {name}": post(lambda s, v=value: {"instances": s.row(v).tolist()}) for name, value in SPECIAL.items()},
     # metadata and status
     "REST, metadata": get("/metadata"),
     "REST, metadata of version 1": get("/versions/1/metadata"),
@@ -322,9 +333,6 @@ STRINGS: dict[str, Question] = {
     ),
     "REST, strings": post({"signature_name": "from_text", "instances": ["Guten Morgen"]}),
 }
-for _name, _value in SPECIAL.items():
-    QUESTIONS[f"gRPC, {_name}"] = predict(lambda s, value=_value: {s.input: s.row(value)})
-    QUESTIONS[f"REST, {_name}"] = post(lambda s, value=_value: {"instances": s.row(value).tolist()})
 
 
 # What a model cannot be asked: gRPC sends its dtype, and whole numbers have no NaN.

@@ -31,7 +31,10 @@ pytestmark = [
 ]
 
 # Where our server answers otherwise, and why. A case whose difference is gone fails, so that it leaves this table.
-DELIBERATE: dict[str, str] = {}
+DELIBERATE: dict[str, str] = {
+    "rest_predict.rank_error": "a shape that the signature does not have is refused before the graph runs: some kernels end "
+    "the process at a rank that they do not expect",
+}
 # Groups whose features are not there yet.
 NOT_YET = {"batching", "model_config", "monitoring", "reload_config", "versions", "warmup"}
 
