@@ -6,7 +6,6 @@ and one that waits for SIGTERM.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import signal
@@ -16,13 +15,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import uvicorn
-import uvloop
-
 from model_server.core import Core
 from model_server.errors import StartError
 from model_server.flags import Options
 from model_server.grpc import GrpcApplication
+from model_server.http1 import Http1Server
 from model_server.listening import addresses, bind
 from model_server.manager import Manager
 from model_server.model_config import read_models
@@ -31,51 +28,12 @@ from model_server.observe import ObservedCore, ObservedRest, observed
 from model_server.reload import poll_config_file
 from model_server.request_log import RequestLog
 from model_server.rest import RestApplication
-from model_server.rest_protocol import rest_protocol
 
 if TYPE_CHECKING:
-    import socket
-
     from model_server.observe import Observer
 
 LOG_SECONDS = 5.0  # for the requests that are still to be logged when the server ends
 OPTIONS_VARIABLE = "MODEL_SERVER_OPTIONS"  # the flags' values as JSON, set by model_server.launch
-
-
-class RestServer:
-    """uvicorn on a thread and an event loop of its own."""
-
-    def __init__(self, application: RestApplication, sockets: list[socket.socket], idle_seconds: float) -> None:
-        config = uvicorn.Config(
-            application,
-            http=rest_protocol(idle_seconds),
-            ws="none",
-            lifespan="off",
-            interface="asgi3",
-            log_config=None,
-            log_level="error",
-            access_log=False,
-            server_header=False,
-            date_header=False,
-            timeout_keep_alive=75,
-        )
-        self._server = uvicorn.Server(config)
-        self._sockets = sockets
-        self._thread = threading.Thread(target=self._run, name="rest", daemon=True)
-
-    def _run(self) -> None:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(self._server.serve(sockets=self._sockets))
-
-    def start(self) -> None:
-        self._thread.start()
-        while not self._server.started and self._thread.is_alive():
-            time.sleep(0.002)
-
-    def stop(self, seconds: float) -> None:
-        """Answer what is in flight, then close."""
-        self._server.should_exit = True
-        self._thread.join(seconds)
 
 
 def start() -> GrpcApplication:
@@ -89,7 +47,7 @@ def start() -> GrpcApplication:
     grpc = GrpcApplication(core)
     if observers:
         grpc.methods = observed(grpc.methods, observers)
-    rest: list[RestServer] = []
+    rest: list[Http1Server] = []
     threading.Thread(target=_wait_for_signal, args=(core, grpc, rest, log), name="signals", daemon=True).start()
     sockets = []
     if options.rest_api_port:
@@ -97,7 +55,8 @@ def start() -> GrpcApplication:
     manager.load_first()
     if sockets:
         application = ObservedRest(core, observers, monitor) if observers else RestApplication(core)
-        rest.append(RestServer(application, sockets, options.request_idle_seconds))
+        idle, largest = options.request_idle_seconds, options.max_request_bytes
+        rest.append(Http1Server(application, sockets, idle=idle, max_bytes=largest))
         rest[0].start()
         _say(f"REST on {options.bind_address}:{options.rest_api_port}")
     manager.watch()
@@ -107,7 +66,7 @@ def start() -> GrpcApplication:
     return grpc
 
 
-def _wait_for_signal(core: Core, grpc: GrpcApplication, rest: list[RestServer], log: RequestLog | None) -> None:
+def _wait_for_signal(core: Core, grpc: GrpcApplication, rest: list[Http1Server], log: RequestLog | None) -> None:
     """SIGTERM and SIGINT are blocked in every thread (model_server.launch), so Envoy does not act on them; this does."""
     received = signal.sigwait({signal.SIGTERM, signal.SIGINT})
     _say(f"{signal.Signals(received).name}: no new requests; those in flight get {core.options.drain_seconds:g} s")

@@ -43,6 +43,7 @@ class Core:
         """Run on this thread where that is quick, else on the pool. ``timeout`` in seconds. Raises ServingError."""
         if servable.is_quick(signature.name, rows_of(inputs)):
             return servable.run(signature, inputs, outputs)
+        await asyncio.sleep(0)  # REST runs requests without a task until here (http1.py)
         call = asyncio.get_running_loop().run_in_executor(self._pool, servable.run, signature, inputs, outputs, timeout)
         try:
             return await asyncio.wait_for(call, timeout)

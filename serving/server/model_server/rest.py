@@ -1,8 +1,7 @@
-"""REST as an ASGI application: TF Serving's paths, bodies and errors (tensorflow.org/tfx/serving/api_rest)."""
+"""REST: TF Serving's paths, bodies and errors (tensorflow.org/tfx/serving/api_rest)."""
 
 from __future__ import annotations
 
-import asyncio
 import re
 import sys
 import traceback
@@ -14,7 +13,6 @@ import orjson
 from google.protobuf import json_format
 
 from model_server import examples, json_answers, json_tensors
-from model_server.connection import Leaving, Limits, read_body
 from model_server.errors import Code, ServingError, invalid
 from model_server.json_examples import classification_results, regression_results, serialized_examples
 from model_server.json_parse import debug_string, parse_body
@@ -22,7 +20,7 @@ from model_server.messages import signature_map, status_message
 from model_server.protos import POOL
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -40,54 +38,34 @@ _CORS = [
     (b"access-control-allow-methods", b"POST, GET"),
     (b"access-control-allow-headers", b"Content-Type"),
 ]
-# What a body that was not read to its end is answered with: too large, too slow.
-_NOT_READ = {429: 413, 504: 408}
 # A gzip body larger than this when unpacked is refused, as TF Serving does.
 MAX_UNPACKED = 100 << 20
 
 
 class RestApplication:
-    """``await app(scope, receive, send)``."""
+    """``await app(scope, body)``: a request (see http1.py) → its answer."""
 
     def __init__(self, core: Core) -> None:
         self._core = core
         self._timeout = core.options.rest_api_timeout_in_ms / 1000
-        self._limits = Limits(core.options.max_request_bytes, core.options.request_idle_seconds)
         self._more_headers = _CORS if core.options.rest_api_enable_cors_support else []
 
-    async def __call__(self, scope: dict[str, Any], receive: Callable, send: Callable) -> None:
-        if scope["type"] != "http":
-            raise RuntimeError(f"no {scope['type']} here")
+    async def __call__(self, scope: dict[str, Any], body: bytes) -> tuple[int, list, bytes]:
+        """Status, headers and body of the answer. Raises nothing but CancelledError."""
         headers = _JSON
-        leaving: Leaving | None = None
         try:
-            body = await _read(scope, receive, self._limits)
-            if body is None:
-                return
-            leaving = Leaving(receive)
+            for key, value in scope["headers"]:
+                if key == b"content-encoding" and body and b"gzip" in value.lower():
+                    body = _unpacked(body)
             status, headers, answer = await self._answer(scope, body)
         except ServingError as error:
             status, answer = error.http_status, json_answers.error(error.message)
-            if leaving is None:  # the rest of the body is on its way, and nobody will read it
-                status = _NOT_READ.get(status, status)
-                headers = [*headers, (b"connection", b"close")]
-        except asyncio.CancelledError:
-            if leaving is None or not leaving.gone:
-                raise
-            return
         except RecursionError:
             status, answer = 400, json_answers.error("JSON Parse error: the value is nested too deeply")
         except Exception as error:
             traceback.print_exc(file=sys.stderr)
             status, answer = 500, json_answers.error(f"{type(error).__name__}: {error}")
-        finally:
-            if leaving is not None:
-                leaving.stop()
-        length = (b"content-length", b"%d" % len(answer))
-        await send(
-            {"type": "http.response.start", "status": status, "headers": [*headers, *self._more_headers, length]}
-        )
-        await send({"type": "http.response.body", "body": answer})
+        return status, headers + self._more_headers, answer
 
     async def _answer(self, scope: dict[str, Any], body: bytes) -> tuple[int, list, bytes]:
         method = scope["method"]
@@ -200,15 +178,6 @@ def named(method: str, raw_path: bytes, query: bytes) -> tuple[str, str]:
     pattern = {"POST": _PREDICT, "GET": _GET}.get(method)
     match = pattern.fullmatch(path) if pattern else None
     return (_decoded(match["name"]), match.groupdict().get("verb", "")) if match else ("", "")
-
-
-async def _read(scope: dict[str, Any], receive: Callable, limits: Limits) -> bytes | None:
-    """The whole body, unpacked; None when the client is gone."""
-    body = await read_body(receive, limits)
-    for key, value in scope["headers"]:
-        if key == b"content-encoding" and body and b"gzip" in value.lower():
-            return _unpacked(body)
-    return body
 
 
 def _unpacked(body: bytes) -> bytes:
