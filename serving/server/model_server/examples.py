@@ -130,8 +130,12 @@ def strings(examples: Iterable[bytes], context: bytes = b"") -> dict[str, NDArra
     return {INPUT: array}
 
 
-def classifications(outputs: Mapping[str, NDArray], examples: int) -> Classifications:
-    """Check what a signature answered to Classify. Raises ServingError INVALID_ARGUMENT."""
+def read(task: Task, outputs: Mapping[str, NDArray], examples: int) -> Classifications | NDArray:
+    """Check what was answered: to Classify → Classifications, to Regress → float32 [N]. Raises INVALID_ARGUMENT."""
+    return _values(outputs[VALUES], examples) if task.method == REGRESS else _classifications(outputs, examples)
+
+
+def _classifications(outputs: Mapping[str, NDArray], examples: int) -> Classifications:
     labels, scores = outputs.get(CLASSES), outputs.get(SCORES)
     for name, array, dtype in ((CLASSES, labels, "DT_STRING"), (SCORES, scores, "DT_FLOAT")):
         if array is None:
@@ -149,9 +153,7 @@ def classifications(outputs: Mapping[str, NDArray], examples: int) -> Classifica
     return Classifications(labels, scores)
 
 
-def regressions(outputs: Mapping[str, NDArray], examples: int) -> NDArray:
-    """Check what a signature answered to Regress → float32 [N]. Raises ServingError INVALID_ARGUMENT."""
-    array = outputs[VALUES]
+def _values(array: NDArray, examples: int) -> NDArray:
     if not (array.ndim == 1 or (array.ndim == 2 and array.shape[1] == 1)):
         raise invalid(
             f"Expected output Tensor shape to be either [batch_size] or [batch_size, 1] but got {_shape(array)}"
@@ -163,13 +165,13 @@ def regressions(outputs: Mapping[str, NDArray], examples: int) -> NDArray:
     return array.reshape(examples)
 
 
-def fill(result: Any, task: Task, outputs: Mapping[str, NDArray], examples: int) -> None:
-    """Write a ClassificationResult or RegressionResult. Raises ServingError INVALID_ARGUMENT as the checks do."""
-    if task.method == REGRESS:
-        for value in regressions(outputs, examples).tolist():
+def fill(result: Any, found: Classifications | NDArray) -> None:
+    """Write a ClassificationResult or a RegressionResult."""
+    if not isinstance(found, Classifications):
+        for value in found.tolist():
             result.regressions.add(value=value)
         return
-    for row in classifications(outputs, examples).rows():
+    for row in found.rows():
         classes = result.classifications.add().classes
         for label, score in row:
             classes.add(label=label.decode("utf-8", "replace"), score=float(score))  # proto3 strings are UTF-8

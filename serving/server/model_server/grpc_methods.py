@@ -92,7 +92,7 @@ class PredictionService:
         inputs = examples.feed(request.input)
         outputs = await self._core.predict(servable, task.signature, inputs, task.outputs, timeout)
         _fill_spec(answer.model_spec, servable, task.signature)
-        examples.fill(answer.result, task, outputs, len(inputs[examples.INPUT]))
+        examples.fill(answer.result, examples.read(task, outputs, len(inputs[examples.INPUT])))
         return answer.SerializeToString()
 
     async def multi_inference(self, body: bytes, timeout: float | None) -> bytes:
@@ -108,7 +108,7 @@ class PredictionService:
             result = answer.results.add()
             _fill_spec(result.model_spec, servable, task.signature)
             of_its_kind = result.classification_result if task.method == examples.CLASSIFY else result.regression_result
-            examples.fill(of_its_kind, task, outputs, len(inputs[examples.INPUT]))
+            examples.fill(of_its_kind, examples.read(task, outputs, len(inputs[examples.INPUT])))
         return answer.SerializeToString()
 
     async def metadata(self, body: bytes, timeout: float | None) -> bytes:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from model_server.errors import invalid
+from model_server.examples import Classifications
 from model_server.json_answers import floats
 from model_server.json_parse import debug_string
 from model_server.json_tensors import decode_base64, json_type
@@ -18,8 +19,6 @@ from model_server.protos import Example
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-    from model_server.examples import Classifications
 
 _INT64 = range(-(1 << 63), 1 << 63)
 _UINT64 = range(1 << 64)
@@ -83,18 +82,15 @@ def _element(name: str, value: Any) -> tuple[str, Any]:
     raise invalid(f"Feature: {name} has element with unexpected JSON type: {json_type(value)}")
 
 
-def classification_results(found: Classifications) -> bytes:
-    """A list of [label, score] for each example."""
+def results(found: Classifications | NDArray) -> bytes:
+    """The body of an answer: for each example a list of [label, score], or a number."""
+    if not isinstance(found, Classifications):
+        return b'{\n    "results": [' + ", ".join(map(floats, found)).encode() + b"]\n}"
     rows = (
         b"[" + b", ".join(b"[" + _text(label) + b", " + floats(score).encode() + b"]" for label, score in row) + b"]"
         for row in found.rows()
     )
     return b'{\n    "results": [' + b", ".join(rows) + b"\n    ]\n}"
-
-
-def regression_results(values: NDArray) -> bytes:
-    """A number for each example."""
-    return b'{\n    "results": [' + ", ".join(map(floats, values)).encode() + b"]\n}"
 
 
 def _text(label: bytes) -> bytes:

@@ -280,7 +280,8 @@ def _messages(entry: _Entry) -> tuple[bytes, bytes]:
         serialized = entry.inputs[examples.INPUT].tolist()
         request.input.example_list.examples.extend(serialized)
         method = examples.CLASSIFY if entry.api == "Classify" else examples.REGRESS
-        examples.fill(response.result, examples.Task(entry.signature, method, []), entry.outputs, len(serialized))
+        task = examples.Task(entry.signature, method, [])
+        examples.fill(response.result, examples.read(task, entry.outputs, len(serialized)))
     return request.SerializeToString(), response.SerializeToString()
 
 

@@ -14,7 +14,7 @@ from google.protobuf import json_format
 
 from model_server import examples, json_answers, json_tensors
 from model_server.errors import Code, ServingError, invalid
-from model_server.json_examples import classification_results, regression_results, serialized_examples
+from model_server.json_examples import results, serialized_examples
 from model_server.json_parse import debug_string, parse_body
 from model_server.messages import signature_map, status_message
 from model_server.protos import POOL
@@ -125,10 +125,7 @@ class RestApplication:
         method = examples.CLASSIFY if match["verb"] == "classify" else examples.REGRESS
         task = examples.single(servable, name, method)
         outputs = await self._run(servable, task.signature, inputs, task.outputs)
-        rows = len(inputs[examples.INPUT])
-        if method == examples.CLASSIFY:
-            return classification_results(examples.classifications(outputs, rows))
-        return regression_results(examples.regressions(outputs, rows))
+        return results(examples.read(task, outputs, len(inputs[examples.INPUT])))
 
     async def _run(
         self, servable: Servable, signature: Signature, inputs: Mapping[str, NDArray], outputs: Sequence[str]

@@ -9,15 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 from google.protobuf.message import DecodeError
 
+from model_server import examples
 from model_server.errors import Code, ServableError, ServingError
-from model_server.protos import PredictionLog
+from model_server.protos import ExamplesRequest, MultiInferenceRequest, PredictionLog
 from model_server.tensors import from_proto
 from model_server.tfrecord import read_records
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from numpy.typing import NDArray
+
     from model_server.servable import Servable
+    from model_server.signatures import Signature
 
 MAX_RECORDS = 1000
 
@@ -70,27 +74,66 @@ def _predict(servable: Servable, log: Any, iterations: int) -> int:
     signature = servable.signature(name)
     if signature is None:
         raise ServingError(Code.FAILED_PRECONDITION, f'Serving signature key "{name}" not found.')
-    try:
-        engine = servable.engine(signature.name)
-    except ServingError as error:
-        if error.code == Code.FAILED_PRECONDITION:
-            return 0  # a request for a signature that only TensorFlow answers, and it is not here
-        raise
+    if not _answered_here(servable, signature):
+        return 0
     inputs = {key: from_proto(tensor, key) for key, tensor in request.inputs.items()}
     servable.check_names(signature, inputs)
-    # At least twice where calls may run on the event loop: the first may allocate, the second shows what a call costs.
-    for _ in range(max(iterations, 2) if engine.quick else iterations):
-        servable.run(signature, inputs, signature.outputs)
+    _repeat(servable, signature, inputs, signature.outputs, iterations)
     return 1
 
 
-def _not_replayed(servable: Servable, log: Any, iterations: int) -> int:
-    return 0
+def _classify(servable: Servable, log: Any, iterations: int) -> int:
+    return _one(servable, log.classify_log.request, examples.CLASSIFY, iterations)
+
+
+def _regress(servable: Servable, log: Any, iterations: int) -> int:
+    return _one(servable, log.regress_log.request, examples.REGRESS, iterations)
+
+
+def _one(servable: Servable, request: Any, method: str, iterations: int) -> int:
+    sent = ExamplesRequest.FromString(request.SerializeToString())
+    task = examples.single(servable, sent.model_spec.signature_name, method)
+    return _infer(servable, [task], sent.input, iterations)
+
+
+def _multi_inference(servable: Servable, log: Any, iterations: int) -> int:
+    sent = MultiInferenceRequest.FromString(log.multi_inference_log.request.SerializeToString())
+    return _infer(servable, examples.several(servable, sent.tasks), sent.input, iterations)
+
+
+def _infer(servable: Servable, tasks: list[examples.Task], sent: Any, iterations: int) -> int:
+    if not all(_answered_here(servable, task.signature) for task in tasks):
+        return 0
+    inputs = examples.feed(sent)
+    for task in tasks:
+        outputs = _repeat(servable, task.signature, inputs, task.outputs, iterations)
+        examples.read(task, outputs, len(inputs[examples.INPUT]))
+    return 1
+
+
+def _answered_here(servable: Servable, signature: Signature) -> bool:
+    """False for a signature that only TensorFlow answers, where it is not installed."""
+    try:
+        servable.engine(signature.name)
+    except ServingError as error:
+        if error.code == Code.FAILED_PRECONDITION:
+            return False
+        raise
+    return True
+
+
+def _repeat(
+    servable: Servable, signature: Signature, inputs: dict[str, NDArray], outputs: list[str], iterations: int
+) -> dict[str, NDArray]:
+    # At least twice where calls may run on the event loop: the first may allocate, the second shows what a call costs.
+    for _ in range(max(iterations, 2) if servable.engine(signature.name).quick else max(iterations, 1)):
+        answer = servable.run(signature, inputs, outputs)
+    return answer
 
 
 _KINDS: dict[str | None, Callable[[Servable, Any, int], int]] = {
     "predict_log": _predict,
-    "classify_log": _not_replayed,
-    "regress_log": _not_replayed,
-    "multi_inference_log": _not_replayed,
+    "classify_log": _classify,
+    "regress_log": _regress,
+    "multi_inference_log": _multi_inference,
 }

@@ -78,6 +78,9 @@ class LiteRTExamples:
         answer = self._engine.run(DEFAULT, parse(examples, layout.features), layout.needed, timeout)
         return {name: layout.outputs[name](answer, len(examples)) for name in outputs}
 
+    def close(self) -> None:
+        """The LiteRTEngine, which whoever made it closes, holds everything."""
+
 
 def parse(examples: NDArray, features: Sequence[Feature]) -> dict[str, NDArray]:
     """Serialized Examples [N] → dense features, each [N, *shape]. Raises ServingError INVALID_ARGUMENT."""
