@@ -1,7 +1,6 @@
 """Counters and histograms, and the page that Prometheus reads (text exposition format 0.0.4).
 
-The names with colons, their labels and buckets are TF Serving's; ``model_server_…`` are our own. Each metric has a lock
-of its own: two event loops and the pool's threads write.
+One lock for all of them: two event loops and the pool's threads write, and what a request writes goes in at once.
 """
 
 from __future__ import annotations
@@ -26,43 +25,40 @@ def exponential(scale: float, growth: float, count: int) -> list[float]:
 
 
 class CounterCell:
-    __slots__ = ("_lock", "value")
+    """One series. ``add`` may be called by whoever holds the registry's lock, like a histogram's."""
 
-    def __init__(self, lock: threading.Lock) -> None:
-        self._lock = lock
+    __slots__ = ("value",)
+
+    def __init__(self) -> None:
         self.value: float = 0
 
     def add(self, amount: float = 1) -> None:
-        with self._lock:
-            self.value += amount
+        self.value += amount
 
 
 class HistogramCell:
-    __slots__ = ("_limits", "_lock", "counts", "sum")
+    __slots__ = ("_limits", "counts", "sum")
 
-    def __init__(self, lock: threading.Lock, limits: Sequence[float]) -> None:
-        self._lock, self._limits = lock, limits
+    def __init__(self, limits: Sequence[float]) -> None:
+        self._limits = limits
         self.counts = [0] * (len(limits) + 1)
         self.sum: float = 0
 
     def add(self, value: float) -> None:
-        bucket = bisect_left(self._limits, value)
-        with self._lock:
-            self.counts[bucket] += 1
-            self.sum += value
+        self.counts[bisect_left(self._limits, value)] += 1
+        self.sum += value
 
 
 Cell = TypeVar("Cell", CounterCell, HistogramCell)
 
 
 class _Metric(Generic[Cell]):
-    """A family of cells, one for each combination of label values. ``kind`` is Prometheus's type."""
+    """A family of cells, one for each combination of label values. All methods want the registry's lock."""
 
-    kind: str
+    kind: str  # Prometheus's type
 
     def __init__(self, name: str, help: str, labels: Sequence[str] = ()) -> None:
         self.name, self.help, self.labels = name, help, tuple(labels)
-        self._lock = threading.Lock()
         self._cells: dict[Labels, Cell] = {}
 
     def _new_cell(self) -> Cell:
@@ -71,33 +67,27 @@ class _Metric(Generic[Cell]):
     def cell(self, *values: str) -> Cell:
         """The cell of these label values, made when they are new."""
         found = self._cells.get(values)
-        return found if found is not None else self._add(values)
-
-    def _add(self, values: Labels) -> Cell:
-        with self._lock:
-            return self._cells.setdefault(values, self._new_cell())
+        if found is None:
+            found = self._cells[values] = self._new_cell()
+        return found
 
     def drop(self, unwanted: Callable[[Labels], bool]) -> None:
         """Forget the cells whose label values are unwanted."""
-        with self._lock:
-            self._cells = {values: cell for values, cell in self._cells.items() if not unwanted(values)}
+        self._cells = {values: cell for values, cell in self._cells.items() if not unwanted(values)}
 
     def _cell_lines(self, values: Labels, cell: Cell) -> list[str]:
         raise NotImplementedError
 
     def lines(self) -> list[str]:
-        found = _head(self.name, self.help, self.kind)
-        with self._lock:
-            for values, cell in self._cells.items():
-                found += self._cell_lines(values, cell)
-        return found
+        rows: list[str] = [line for values, cell in self._cells.items() for line in self._cell_lines(values, cell)]
+        return [*_head(self.name, self.help, self.kind), *rows]
 
 
 class Counter(_Metric[CounterCell]):
     kind = "counter"
 
     def _new_cell(self) -> CounterCell:
-        return CounterCell(self._lock)
+        return CounterCell()
 
     def _cell_lines(self, values: Labels, cell: CounterCell) -> list[str]:
         return [f"{self.name}{{{_pairs(self.labels, values)}}} {_number(cell.value)}"]
@@ -112,7 +102,7 @@ class Histogram(_Metric[HistogramCell]):
         self._shown = [*(f"{limit:g}" for limit in limits), "+Inf"]
 
     def _new_cell(self) -> HistogramCell:
-        return HistogramCell(self._lock, self._limits)
+        return HistogramCell(self._limits)
 
     def _cell_lines(self, values: Labels, cell: HistogramCell) -> list[str]:
         pairs = _pairs(self.labels, values)
@@ -136,9 +126,32 @@ class Reading:
         return [*_head(self.name, self._help, self._kind), *rows]
 
 
-def page(metrics: Iterable[Counter | Histogram | Reading]) -> bytes:
-    lines = [line for metric in sorted(metrics, key=lambda metric: metric.name) for line in metric.lines()]
-    return "\n".join([*lines, ""]).encode("utf-8", "replace")
+class Registry:
+    """Every metric, and the lock to hold while cells are taken or written."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self._metrics: list[Counter | Histogram | Reading] = []
+
+    def counter(self, name: str, help: str, labels: Sequence[str] = ()) -> Counter:
+        self._metrics.append(metric := Counter(name, help, labels))
+        return metric
+
+    def histogram(self, name: str, help: str, labels: Sequence[str] = (), *, limits: Sequence[float]) -> Histogram:
+        self._metrics.append(metric := Histogram(name, help, labels, limits=limits))
+        return metric
+
+    def reading(
+        self, name: str, help: str, labels: Sequence[str], read: Callable[[], Iterable[Row]], *, kind: str = "gauge"
+    ) -> None:
+        self._metrics.append(Reading(name, help, labels, read, kind=kind))
+
+    def page(self) -> bytes:
+        lines = []
+        for metric in sorted(self._metrics, key=lambda metric: metric.name):
+            with self.lock:  # one after the other, so that no request waits for the whole page
+                lines += metric.lines()
+        return "\n".join([*lines, ""]).encode("utf-8", "replace")
 
 
 def _head(name: str, help: str, kind: str) -> list[str]:

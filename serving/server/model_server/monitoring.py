@@ -10,12 +10,12 @@ from __future__ import annotations
 import resource
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from google.protobuf import text_format
 
 from model_server.errors import Code, StartError
-from model_server.metrics import Counter, Histogram, Reading, exponential, page
+from model_server.metrics import Registry, exponential
 from model_server.protos import declare
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from model_server.flags import Options
     from model_server.manager import Manager
-    from model_server.metrics import HistogramCell, Row
+    from model_server.metrics import CounterCell, HistogramCell, Row
     from model_server.observe import Call
 
 DEFAULT_PATH = "/monitoring/prometheus/metrics"
@@ -62,6 +62,21 @@ def read_monitoring(options: Options) -> str:
     return path if config.prometheus_config.enable else ""
 
 
+OK = Code.OK
+
+
+class _Answered(NamedTuple):
+    """The cells of one kind of answered request."""
+
+    requests: CounterCell
+    latency: HistogramCell
+    runtime: HistogramCell
+    codes: CounterCell
+    total: HistogramCell
+    queue: HistogramCell
+    compute: HistogramCell
+
+
 class Monitor:
     """Every metric of the server. It observes requests; the manager and the batcher tell it the rest."""
 
@@ -72,86 +87,77 @@ class Monitor:
         self._manager = manager
         self._unknown: set[str] = set()
         self._in_flight = {"GRPC": 0, "REST": 0}
-        self._phases: dict[tuple[str, int, str, str], tuple[HistogramCell, ...]] = {}
-        self._start = time.time()
+        self._answered: dict[tuple[str, int, str, str, str], _Answered] = {}
+        self._registry = Registry()
+        self._lock = self._registry.lock
         self._define_theirs()
         self._define_ours()
-        self._metrics = [found for found in vars(self).values() if isinstance(found, (Counter, Histogram, Reading))]
 
     def _define_theirs(self) -> None:
+        counter, histogram = self._registry.counter, self._registry.histogram
         serving, core, loading = ":tensorflow:serving:", ":tensorflow:core:", ":tensorflow:cc:saved_model:"
-        self._requests = Counter(f"{serving}request_count", "The total number of requests.", ("model_name", "status"))
-        self._latency = Histogram(
+        self._requests = counter(f"{serving}request_count", "The total number of requests.", ("model_name", "status"))
+        self._latency = histogram(
             f"{serving}request_latency",
             "Distribution of wall time (in microseconds) for Tensorflow Serving request.",
             ("model_name", "API", "entrypoint"),
             limits=LATENCY_MICROS,
         )
-        self._runtime = Histogram(
+        self._runtime = histogram(
             f"{serving}runtime_latency",
             "Distribution of wall time (in microseconds) for Tensorflow runtime.",
             ("model_name", "API", "runtime"),
             limits=LATENCY_MICROS,
         )
-        self._warmup = Histogram(
+        self._warmup = histogram(
             f"{serving}model_warmup_latency",
             "Distribution of wall time (in microseconds) for warming up the model.",
             ("model_path", "status"),
             limits=LATENCY_MICROS,
         )
-        self.request_logs = Counter(
+        self._logs = counter(
             f"{serving}request_log_count",
             "The total number of requests logged from the model server sliced down by model_name and status code.",
             ("model_name", "status_code"),
         )
-        self._load_attempts = Counter(
+        self._load_attempts = counter(
             f"{loading}load_attempt_count",
             "The number of times a SavedModel was requested to be loaded.",
             ("model_path", "status"),
         )
-        self._load_micros = Counter(
+        self._load_micros = counter(
             f"{loading}load_latency",
             "Latency in microseconds for SavedModels that were successfully loaded.",
             ("model_path",),
         )
-        self._runs = Counter(f"{core}graph_runs", "The number of graph executions.")
-        self._run_micros = Counter(
+        self._runs = counter(f"{core}graph_runs", "The number of graph executions.").cell()
+        self._run_micros = counter(
             f"{core}graph_run_time_usecs", "The total time spent on executing graphs in microseconds."
-        )
+        ).cell()
 
     def _define_ours(self) -> None:
-        self._codes = Counter(
+        self._codes = self._registry.counter(
             "model_server_requests_total",
             "Requests that run a model, by the version that was found for them and the gRPC code of their answer.",
             ("model", "version", "code", "protocol"),
         )
-        self._seconds = Histogram(
+        self._seconds = self._registry.histogram(
             "model_server_request_seconds",
             "Time of answered requests: in all, waiting for a thread or a batch, and in the model.",
             ("model", "version", "signature", "protocol", "phase"),
             limits=SECONDS,
         )
-        self._now = Reading(
-            "model_server_in_flight", "Requests without an answer yet.", ("protocol",), self._read_in_flight
-        )
-        self._loaded = Reading(
+        reading, start = self._registry.reading, time.time()
+        reading("model_server_in_flight", "Requests without an answer yet.", ("protocol",), self._read_in_flight)
+        reading(
             "model_server_loaded_versions",
             "Versions that answer now: 1 for each.",
             ("model", "version", "engine"),
             lambda: [((name, str(version), engine), 1) for name, version, engine in self._loaded_versions()],
         )
-        self._memory = Reading(
-            "process_resident_memory_bytes", "Resident memory.", (), lambda: [((), resident_bytes())]
-        )
-        self._cpu = Reading(
-            "process_cpu_seconds_total", "CPU time.", (), lambda: [((), time.process_time())], kind="counter"
-        )
-        self._started = Reading(
-            "process_start_time_seconds",
-            "Start of the process, in seconds since 1970.",
-            (),
-            lambda: [((), self._start)],
-        )
+        reading("process_resident_memory_bytes", "Resident memory.", (), lambda: [((), resident_bytes())])
+        reading("process_cpu_seconds_total", "CPU time.", (), lambda: [((), time.process_time())], kind="counter")
+        reading("process_start_time_seconds", "Start of the process, seconds since 1970.", (), lambda: [((), start)])
 
     # ------------------------------------------------------------ what happens
 
@@ -160,38 +166,53 @@ class Monitor:
 
     def ended(self, call: Call) -> None:
         self._in_flight[call.protocol] -= 1
-        servable, api = call.servable, call.api
-        if servable is None:
-            name, version = self._shown(call.model), ""
-        else:
-            name, version = call.model, str(servable.version)
-        if api != "MultiInference":  # TF Serving counts it nowhere
-            self._requests.cell(name, call.code.name).add()
-        if api:
-            self._codes.cell(name, version, call.code.name, call.protocol.lower()).add()
-        if call.code is not Code.OK:
+        servable, signature = call.servable, call.signature
+        if call.code is not OK or servable is None or signature is None:
+            self._failed_or_asked(call)
             return
-        if api != "MultiInference":
-            shown = api if call.protocol == "GRPC" else api.lower()
-            self._latency.cell(name, shown, call.protocol).add(int(call.seconds * 1e6))
-        if servable is None or call.signature is None:
-            return
-        self._runtime.cell(name, api, RUNTIME).add(int((call.queue + call.compute) * 1e6))
-        self._runs.cell().add()
-        self._run_micros.cell().add(int(call.compute * 1e6))
-        key = (name, servable.version, call.signature.name, call.protocol)
-        total, queue, compute = self._phases.get(key) or self._new_phases(key)
-        total.add(call.seconds)
-        queue.add(call.queue)
-        compute.add(call.compute)
+        key = (servable.name, servable.version, signature.name, call.api, call.protocol)
+        with self._lock:
+            cells = self._answered.get(key) or self._new_answered(key)
+            micros, compute = int(call.seconds * 1e6), call.compute
+            run_micros = int(compute * 1e6)
+            if call.api != "MultiInference":  # of which TF Serving counts only the runtime
+                cells.requests.value += 1
+                cells.latency.add(micros)
+            cells.runtime.add(run_micros + int(call.queue * 1e6))
+            self._runs.value += 1
+            self._run_micros.value += run_micros
+            cells.codes.value += 1
+            cells.total.add(call.seconds)
+            cells.queue.add(call.queue)
+            cells.compute.add(compute)
 
-    def _new_phases(self, key: tuple[str, int, str, str]) -> tuple[HistogramCell, ...]:
-        name, version, signature, protocol = key
-        found = [
-            self._seconds.cell(name, str(version), signature, protocol.lower(), phase)
-            for phase in ("total", "queue", "compute")
-        ]
-        return self._phases.setdefault(key, tuple(found))
+    def _new_answered(self, key: tuple[str, int, str, str, str]) -> _Answered:
+        name, version, signature, api, protocol = key
+        shown, ours = str(version), protocol.lower()
+        seconds = [self._seconds.cell(name, shown, signature, ours, phase) for phase in ("total", "queue", "compute")]
+        found = self._answered[key] = _Answered(
+            self._requests.cell(name, OK.name),
+            self._latency.cell(name, _api_label(api, protocol), protocol),
+            self._runtime.cell(name, api, RUNTIME),
+            self._codes.cell(name, shown, OK.name, ours),
+            *seconds,
+        )
+        return found
+
+    def _failed_or_asked(self, call: Call) -> None:
+        """A request that failed, or one for a status or metadata by REST, which TF Serving counts like the others."""
+        with self._lock:
+            known = call.servable is not None
+            name = call.model if known else self._shown(call.model)
+            if call.api != "MultiInference":
+                self._requests.cell(name, call.code.name).add()
+                if call.code is OK:
+                    self._latency.cell(name, _api_label(call.api, call.protocol), call.protocol).add(
+                        int(call.seconds * 1e6)
+                    )
+            if call.api:
+                version = str(call.servable.version) if call.servable is not None else ""
+                self._codes.cell(name, version, call.code.name, call.protocol.lower()).add()
 
     def _shown(self, name: str) -> str:
         if name in self._unknown or name in self._manager.names:
@@ -203,13 +224,20 @@ class Monitor:
 
     def loaded(self, path: Path, seconds: float, warm_up_seconds: float | None) -> None:
         """A version was loaded; None: it has no warm-up requests."""
-        self._load_attempts.cell(str(path), "success").add()
-        self._load_micros.cell(str(path)).add(int(seconds * 1e6))
-        if warm_up_seconds is not None:
-            self._warmup.cell(str(path), "OK").add(int(warm_up_seconds * 1e6))
+        with self._lock:
+            self._load_attempts.cell(str(path), "success").add()
+            self._load_micros.cell(str(path)).add(int(seconds * 1e6))
+            if warm_up_seconds is not None:
+                self._warmup.cell(str(path), "OK").add(int(warm_up_seconds * 1e6))
 
     def failed(self, path: Path) -> None:
-        self._load_attempts.cell(str(path), "fail").add()
+        with self._lock:
+            self._load_attempts.cell(str(path), "fail").add()
+
+    def logged(self, model: str, code: Code, number: int) -> None:
+        """Requests were written to the request log, or were lost for the reason that ``code`` stands for."""
+        with self._lock:
+            self._logs.cell(model, code.name).add(number)
 
     # ------------------------------------------------------------ what is asked
 
@@ -219,16 +247,17 @@ class Monitor:
             return None
         if query:
             return 400, b"Unexpected path: %s?%s. Should be %s" % (self._path, query, self._path)
-        written = page(self._metrics)
-        self._forget_unloaded()
-        return 200, written
+        page = self._registry.page()
+        with self._lock:
+            self._forget_unloaded()
+        return 200, page
 
     def _forget_unloaded(self) -> None:
         """Series of versions that are gone were read for the last time: a server that lives long publishes many."""
         loaded = {(name, str(version)) for name, version, _ in self._loaded_versions()}
         self._seconds.drop(lambda labels: labels[:2] not in loaded)
         self._codes.drop(lambda labels: labels[1] != "" and labels[:2] not in loaded)
-        self._phases = {key: cells for key, cells in self._phases.items() if (key[0], str(key[1])) in loaded}
+        self._answered = {key: cells for key, cells in self._answered.items() if (key[0], str(key[1])) in loaded}
 
     def _loaded_versions(self) -> list[tuple[str, int, str]]:
         manager = self._manager
@@ -236,6 +265,10 @@ class Monitor:
 
     def _read_in_flight(self) -> Iterable[Row]:
         return [((protocol.lower(),), number) for protocol, number in self._in_flight.items()]
+
+
+def _api_label(api: str, protocol: str) -> str:
+    return api if protocol == "GRPC" else api.lower()
 
 
 def resident_bytes() -> int:

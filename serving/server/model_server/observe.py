@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 from functools import lru_cache
 from time import perf_counter
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from google.protobuf.message import DecodeError
@@ -36,37 +37,23 @@ _SERVICE = "/tensorflow.serving.PredictionService/"
 class Call:
     """One request. Times in seconds."""
 
-    __slots__ = (
-        "answer",
-        "api",
-        "body",
-        "code",
-        "compute",
-        "inputs",
-        "model",
-        "outputs",
-        "protocol",
-        "queue",
-        "seconds",
-        "servable",
-        "signature",
-    )
+    # What most requests leave as it is costs them nothing here.
+    code = Code.OK
+    model = ""
+    answer = b""
+    seconds = 0.0
+    # What ran last, where the request came so far, and what went in and out.
+    servable: Servable | None = None
+    signature: Signature | None = None
+    inputs: Mapping[str, NDArray] = MappingProxyType({})
+    outputs: Mapping[str, NDArray] = inputs
+    queue = 0.0  # waiting for a thread or a batch
+    compute = 0.0
 
     def __init__(self, protocol: str, api: str, body: bytes) -> None:
         self.protocol = protocol  # "GRPC" or "REST"
         self.api = api  # "Predict", "Classify", "Regress", "MultiInference"; "" for REST's status and metadata
         self.body = body
-        self.code = Code.OK
-        self.model = ""
-        self.answer = b""
-        self.seconds = 0.0
-        # What ran last, where the request came so far, and what went in and out.
-        self.servable: Servable | None = None
-        self.signature: Signature | None = None
-        self.inputs: Mapping[str, NDArray] = {}
-        self.outputs: Mapping[str, NDArray] = {}
-        self.queue = 0.0  # waiting for a thread or a batch
-        self.compute = 0.0
 
 
 class Observer(Protocol):
@@ -166,7 +153,7 @@ def observed(methods: Mapping[str, Method], observers: Sequence[Observer]) -> di
 
 
 class _Observed:
-    """Sets ``call`` as the current one, and tells the observers when it ends, however that is."""
+    """Makes ``call`` the current one, and tells the observers when it ends, however that is."""
 
     __slots__ = ("_call", "_observers", "_start")
 
@@ -182,15 +169,15 @@ class _Observed:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         call = self._call
         call.seconds = perf_counter() - self._start
-        if call.servable is not None:
-            call.model = call.servable.name
         if error is not None:
             call.code = _code(error)
-        if call.protocol == "GRPC" and not call.model:
+        if call.servable is not None:
+            call.model = call.servable.name
+        elif call.protocol == "GRPC":
             call.model = _model_name(call)
         for observer in self._observers:
             observer.ended(call)
-        CURRENT.set(None)
+        CURRENT.set(None)  # nothing may hold a servable longer than its requests
 
 
 def _code(error: BaseException) -> Code:

@@ -188,7 +188,7 @@ class RequestLog:
 
     def _count(self, model: str, code: Code, number: int) -> None:
         if self._monitor is not None:
-            self._monitor.request_logs.cell(model, code.name).add(number)
+            self._monitor.logged(model, code, number)
 
     def _close_unwanted(self) -> None:
         """Files of models that are served no longer, or logged elsewhere."""
