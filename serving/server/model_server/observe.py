@@ -177,7 +177,9 @@ class _Observed:
             call.model = _model_name(call)
         for observer in self._observers:
             observer.ended(call)
-        CURRENT.set(None)  # nothing may hold a servable longer than its requests
+        # Nothing may hold a servable longer than its requests, and a connection's own context may keep this call.
+        call.servable, call.inputs, call.outputs = None, Call.inputs, Call.outputs
+        CURRENT.set(None)
 
 
 def _code(error: BaseException) -> Code:
