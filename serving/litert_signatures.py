@@ -1,28 +1,21 @@
 """``litert.json``: signatures on tf.Example that LiteRT answers with the Example parsed in Python.
 
 The ``server`` variant answers ``serving_default`` alone. ``classify`` and ``regress`` (models/string_signatures.py) are the
-same model behind an Example parser, with the answer put under TF Serving's names. What is published here tells the
-server so, for those signatures whose answers, made that way, pass the verdict on all their evidence.
+same model behind an Example parser, with the answer put under TF Serving's names. This file tells the server so; a
+published one names those signatures only whose answers, made that way, are proven (proof.py).
 The format: serving/server/model_server/engines/litert_examples.py.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from compare.verdict import Verdict, verify
-from edge.runtime import LiteModel
-from serving.client.messages import message
+from models.artifacts import write_json
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from pathlib import Path
 
-    from numpy.typing import NDArray
-
-    from compare.calls import Predict, Tensors
     from export.bundle import Export
 
 FILE = "litert.json"
@@ -50,39 +43,8 @@ def candidates(export: Export) -> dict[str, dict[str, Any]]:
     return found
 
 
-def proven(export: Export, tflite: Path) -> tuple[dict[str, dict[str, Any]], dict[str, Verdict]]:
-    """The candidates that pass the verdict when ``tflite`` answers serving_default, and every candidate's verdict."""
-    found, verdicts = candidates(export), {}
-    model = LiteModel(tflite) if found else None
-    for name, entry in found.items():
-        # Without labels: the decision and the metric are those of serving_default, whose output has another name.
-        cases = [replace(case, labels=None) for case in export.evidence.cases(name)]
-        if model and cases:
-            verdicts[name] = verify(behind_examples(entry, model.predict), cases, export.spec)
-    return {name: found[name] for name, verdict in verdicts.items() if verdict.verdict == "pass"}, verdicts
-
-
-def behind_examples(entry: dict[str, Any], predict: Predict) -> Predict:
-    """``{"inputs": serialized Examples [N]}`` → the entry's outputs, with serving_default answered by ``predict``."""
-    example = message("tensorflow.Example")
-
-    def answer(inputs: Tensors) -> Tensors:
-        rows = [example.FromString(data).features.feature for data in inputs["inputs"].tolist()]
-        columns = {
-            name: np.array([getattr(row[name], _LISTS[of["dtype"]]).value for row in rows], of["dtype"])
-            for name, of in entry["features"].items()
-        }
-        shaped = {name: column.reshape(-1, *entry["features"][name]["shape"]) for name, column in columns.items()}
-        answered = predict(shaped)
-        return {name: _output(of, answered, len(rows)) for name, of in entry["outputs"].items()}
-
-    return answer
-
-
-def _output(of: dict[str, Any], answered: Tensors, rows: int) -> NDArray:
-    ((kind, value),) = of.items()
-    if kind == "labels":
-        return np.tile(np.array([label.encode() for label in value], object), (rows, 1))
-    if kind == "same_as":
-        return answered[value]
-    return np.concatenate([1 - answered[value], answered[value]], axis=1)
+def write(folder: Path, export: Export, only: Collection[str] | None = None) -> None:
+    """``litert.json`` into a version's folder, with the candidates that are in ``only``; none, no file."""
+    signatures = {name: entry for name, entry in candidates(export).items() if only is None or name in only}
+    if signatures:
+        write_json(folder / FILE, {"schema": 1, "signatures": signatures})

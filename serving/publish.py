@@ -4,9 +4,9 @@
     python -m serving.publish promote MODEL    # and status, rollback, apply: see rollout.py
 
 A version is the SavedModel with ``model.tflite`` beside it (lite's ``server`` variant, when it was made from this very
-SavedModel), ``litert.json`` (litert_signatures.py) and ``published.json``. It appears by one rename, so a server never
-sees half of one. Files are hard links where the file system has them. A published version goes only when its export is
-gone.
+SavedModel and is proven to answer the same: proof.py), ``litert.json`` (litert_signatures.py) and ``published.json``.
+It appears by one rename, so a server never sees half of one. Files are hard links where the file system has them. A
+published version goes only when its export is gone.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from deploy.columns import columns
 from deploy.ports import port
@@ -24,31 +25,51 @@ from models.artifacts import artifacts_root, fingerprint, is_current, read_json,
 from models.errors import ArtifactError, run_cli
 from serving import litert_signatures, rollout
 from serving.models_config import DOCKER_ROOT, STABLE, current_labels, write_configs
+from serving.proof import Proof, prove
 
-if TYPE_CHECKING:
-    from compare.verdict import Verdict
-
-_FORMAT = "2"  # part of the fingerprint: raise it when the layout of a published version changes
+_FORMAT = "3"  # part of the fingerprint: raise it when the layout of a published version changes
 
 
-def publish(export: Export) -> bool:
-    """Publish one version; returns whether anything was out of date. Raises ArtifactError."""
-    tflite = server_tflite(export)
-    sources = [export.saved_model, *([tflite] if tflite else [])]
-    made_from = fingerprint(sources, extra=f"{_FORMAT} {export.sha256}")
-    if is_current(export.published / "published.json", made_from):
-        return False
+@dataclass(frozen=True)
+class Published:
+    """One version as it lies in the repository."""
+
+    export: Export
+    engine: str  # of serving_default: "litert" | "tensorflow"
+    proof: Proof | None  # None: there is no model.tflite of this SavedModel
+    changed: bool
+
+    def __str__(self) -> str:
+        name = f"{self.export.model} version {self.export.version}"
+        if self.proof is None:
+            return f"published {name}, runs on TensorFlow (there is no server.tflite of this SavedModel)"
+        if self.engine == "tensorflow":
+            return (
+                f"published {name} without model.tflite, runs on TensorFlow: LiteRT is not proven to answer the same "
+                f"({self.proof.against_file}); `python -m compare --models {self.export.model}` shows where they part"
+            )
+        failed = "".join(f"; {which} runs on TensorFlow ({why})" for which, why in self.proof.failed.items())
+        return f"published {name}, runs on LiteRT ({', '.join(self.proof.passed)} proven equal){failed}"
+
+
+def publish(export: Export) -> Published:
+    """Publish one version, if it is out of date. Raises ArtifactError, ModelError."""
     if not (export.saved_model / "saved_model.pb").is_file():
         raise ArtifactError(f"{export.saved_model} has no saved_model.pb; run `make deploy-all` to export it again")
+    made = server_tflite(export)
+    proof = prove(export, made) if made else None
+    tflite = made if proof and not proof.against_file else None
+    engine = "litert" if tflite else "tensorflow"
+    sources = [export.saved_model, *([tflite] if tflite else [])]
+    made_from = fingerprint(sources, extra=f"{_FORMAT} {export.sha256} {proof}")
+    if is_current(export.published / "published.json", made_from):
+        return Published(export, engine, proof, changed=False)
     with write_whole(export.published) as folder:
         shutil.copytree(export.saved_model, folder, copy_function=_link)
-        verdicts: dict[str, Verdict] = {}
-        if tflite:
+        if tflite and proof:
             _link(tflite, folder / "model.tflite")
             _link(tflite.with_suffix(".json"), folder / "model.json")
-            signatures, verdicts = litert_signatures.proven(export, tflite)
-            if signatures:
-                write_json(folder / litert_signatures.FILE, {"schema": 1, "signatures": signatures})
+            litert_signatures.write(folder, export, proof.passed)
         write_json(
             folder / "published.json",
             {
@@ -56,12 +77,12 @@ def publish(export: Export) -> bool:
                 "model": export.model,
                 "version": export.version,
                 "source_sha256": export.sha256,
-                "engine": "litert" if tflite else "tensorflow",
-                "litert_signatures": {name: found.reason or found.verdict for name, found in verdicts.items()},
+                "engine": engine,
+                "proof": {name: asdict(one) for name, one in proof.signatures.items()} if proof else {},
                 "made_from": made_from,
             },
         )
-    return True
+    return Published(export, engine, proof, changed=True)
 
 
 def server_tflite(export: Export) -> Path | None:
@@ -103,9 +124,14 @@ def publish_all(root: Path | None = None, *, models: list[str] | None = None) ->
     if (root / "repository").is_dir():
         sweep(root / "repository")
     exports = find_exports(root, models=models)
-    changed = [export for export in exports if publish(export)]
+    versions = [publish(export) for export in exports]
     removed = remove_gone(root)
-    return {"changed": changed, "exports": exports, "removed": removed, "config": write_configs(root)}
+    return {
+        "changed": [version for version in versions if version.changed],
+        "versions": versions,
+        "removed": removed,
+        "config": write_configs(root),
+    }
 
 
 def main() -> None:
@@ -138,12 +164,11 @@ def main() -> None:
 def _publish(root: Path) -> None:
     chosen = [name.strip() for name in os.environ.get("MODELS", "").split(",") if name.strip()]
     done = publish_all(root, models=chosen or None)
-    for export in done["changed"]:
-        engine = "LiteRT" if server_tflite(export) else "TensorFlow (there is no server.tflite of this SavedModel)"
-        print(f"published {export.model} version {export.version}, runs on {engine}")
+    for version in done["changed"]:
+        print(version)
     for name in done["removed"]:
         print(f"removed {name}: its export is gone")
-    print(f"{len(done['exports'])} versions, {len(done['changed'])} new: {done['config']}")
+    print(f"{len(done['versions'])} versions, {len(done['changed'])} new: {done['config']}")
 
 
 def _where(told: bool, server: rollout.Server) -> str:

@@ -39,6 +39,11 @@ def test_publish_makes_versions_whole_and_a_second_run_does_nothing(root):
     described = json.loads((folder / "published.json").read_text())
     assert described["source_sha256"] == Export(root, "mlp", 2).sha256
     assert described["engine"] == "litert"
+    assert described["proof"].keys() == {"serving_default", "static", "classify"}
+    for name, proof in described["proof"].items():
+        assert proof["verdict"] == "pass", name
+        assert proof["would_pass_at"] <= proof["tolerance"], name
+        assert proof["n"] == sum(case.rows for case in Export(root, "mlp", 2).evidence.cases())
     config = (root / "repository" / "models.config").stat()
     again = publish_all(root)
     assert again["changed"] == []
@@ -54,8 +59,52 @@ def test_publish_leaves_out_a_tflite_of_another_saved_model(root):
     assert not (Export(root, "mlp", 2).published / "model.tflite").exists()
     assert (Export(root, "mlp", 1).published / "model.tflite").exists()
     description.write_text(json.dumps(data))
-    assert [export.version for export in publish_all(root)["changed"]] == [2]
+    assert [version.export.version for version in publish_all(root)["changed"]] == [2]
     assert (Export(root, "mlp", 2).published / "model.tflite").exists()
+
+
+@pytest.mark.slow
+def test_model_that_is_not_the_same_on_litert_is_published_without_it(root):
+    shutil.copy(
+        Export(root, "mlp", 1).lite("server"), Export(root, "mlp", 2).lite("server")
+    )  # an older model's weights
+    changed = {version.export.version: version for version in publish_all(root)["changed"]}
+    assert changed[1].engine == "litert"
+    assert changed[2].engine == "tensorflow"
+    told = str(changed[2])
+    assert told.startswith("published mlp version 2 without model.tflite, runs on TensorFlow: LiteRT is not proven")
+    assert "probability is off by" in told
+    folder = Export(root, "mlp", 2).published
+    assert not (folder / "model.tflite").exists()
+    assert (folder / "saved_model.pb").exists()
+    described = json.loads((folder / "published.json").read_text())
+    assert described["engine"] == "tensorflow"
+    assert described["proof"]["serving_default"]["verdict"] == "fail"
+    assert described["proof"]["serving_default"]["would_pass_at"] > described["proof"]["serving_default"]["tolerance"]
+    assert publish_all(root)["changed"] == []
+
+
+@pytest.mark.slow
+def test_file_that_litert_cannot_run_is_left_out_with_its_reason(root):
+    Export(root, "mlp", 2).lite("server").write_bytes(b"not a model" * 100)
+    version = next(v for v in publish_all(root)["changed"] if v.export.version == 2)
+    assert version.engine == "tensorflow"
+    assert "LiteRT cannot run it: " in str(version)
+    assert not (version.export.published / "model.tflite").exists()
+
+
+@pytest.mark.slow
+def test_signature_that_is_not_the_same_on_litert_is_left_to_tensorflow(root):
+    export = Export(root, "mlp", 2)
+    description = json.loads(export.evidence_json.read_text())
+    description["spec"]["decision"]["labels"].reverse()  # the SavedModel says them the other way round
+    description["evidence"]["sha256"] = "of another evidence"
+    export.evidence_json.write_text(json.dumps(description))
+    version = next(v for v in publish_all(root)["changed"] if v.export.version == 2)
+    assert version.engine == "litert"
+    assert "classify runs on TensorFlow (classes is off by 1" in str(version)
+    assert not (version.export.published / "litert.json").exists()
+    assert (Export(root, "mlp", 1).published / "litert.json").exists()
 
 
 def test_publish_removes_a_version_only_when_its_export_is_gone(root):

@@ -84,6 +84,11 @@ class Servable:
         """The engine that answers serving_default."""
         return "litert" if self._litert is not None else "tensorflow"
 
+    @property
+    def light_signatures(self) -> list[str]:
+        """The signatures that LiteRT answers."""
+        return list(self._light)
+
     def describe(self) -> str:
         """The engine and its version, for the header ``x-model-server`` of metadata answers."""
         package = "ai-edge-litert" if self._litert is not None else "tensorflow"
