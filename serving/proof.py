@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from compare.tolerances import limits_for
 from compare.verdict import Verdict, verify
-from models.artifacts import fingerprint, is_current, read_json, write_json
+from models.artifacts import fingerprint, is_current, read_json, sha256_file, write_json
 from serving import litert_signatures
 from serving.launch import SERVER
 
@@ -89,11 +89,10 @@ def prove(export: Export, tflite: Path) -> Proof:
 
 
 def _made_from(export: Export, tflite: Path) -> str:
+    contents = [sha256_file(path) for path in (export.saved_model / "saved_model.pb", tflite)]
     versions = [importlib.metadata.version(package) for package in ("tensorflow", "ai-edge-litert")]
     judged_by = [str(limits_for(PRECISION)), export.description["evidence"]["sha256"], export.sha256]
-    return fingerprint(
-        [export.saved_model / "saved_model.pb", tflite], extra=" ".join([_FORMAT, *versions, *judged_by])
-    )
+    return fingerprint([], extra=" ".join([_FORMAT, *contents, *versions, *judged_by]))
 
 
 def _prove(export: Export, tflite: Path) -> Proof:
