@@ -16,7 +16,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from model_server.errors import Code, ConfigError, ServableError, ServingError, StartError, invalid
-from model_server.memory import give_back
 from model_server.model_config import Roots, VersionFolder, find_versions
 from model_server.servable import Servable
 from model_server.states import Available, State, VersionStatus
@@ -359,4 +358,3 @@ class Manager:
             if status.state is State.UNLOADING:
                 status.state = State.END
                 self._log(f"{what} is unloaded")
-            give_back()

@@ -83,7 +83,7 @@ def declare(name: str, **fields: str) -> Any:
 
 
 TensorProto = message("tensorflow.TensorProto")
-SavedModel = message("tensorflow.SavedModel")
+MetaGraphDef = message("tensorflow.MetaGraphDef")
 SignatureDef = message("tensorflow.SignatureDef")
 DataType = _POOL.FindEnumTypeByName("tensorflow.DataType")
 
