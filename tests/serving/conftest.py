@@ -7,11 +7,14 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
+from model_server.tensors import KINDS
 
 from models.artifacts import artifacts_root
 from serving.client.grpc import GrpcClient
 from serving.client.rest import RestClient
+from serving.launch import ENVIRONMENTS, choose_engine
 from serving.local import LocalServer, local_server
+from serving.models_config import config_text
 from serving.publish import publish_all
 
 if TYPE_CHECKING:
@@ -31,6 +34,42 @@ def server(repository_folder: Path) -> Iterator[LocalServer]:
     """The light server with every published model; tests only ask it."""
     with local_server(repository_folder / "models.config", engine="litert") as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def tensorflow_server(repository_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
+    """The server with TensorFlow; tests only ask it.
+
+    It has the transformer as published, mlp and lstm as SavedModels alone, and ``same``, which gives back what it gets.
+    """
+    if not (ENVIRONMENTS["tensorflow"] / "bin" / "model-server").is_file():
+        pytest.skip("needs the environment with TensorFlow: make serving/server/.venv-tensorflow")
+    base = tmp_path_factory.mktemp("repository")
+    shutil.copytree(repository_folder / "transformer" / "2", base / "transformer" / "2")
+    alone = shutil.ignore_patterns("model.tflite", "model.json", "litert.json")
+    for name in ("mlp", "lstm"):
+        shutil.copytree(repository_folder / name / "2", base / name / "2", ignore=alone)
+    _save_same(base / "same" / "1")
+    config = base / "models.config"
+    config.write_text(config_text({"transformer": [2], "mlp": [2], "lstm": [2], "same": [1]}, base))
+    assert choose_engine(config) == "tensorflow"
+    with local_server(config) as running:
+        assert running.engine == "tensorflow"
+        yield running
+
+
+def _save_same(folder: Path) -> None:
+    """For every dtype that a tensor on the wire can have a signature of its name, x → y = x, of any shape."""
+    import tensorflow as tf
+
+    module = tf.Module()
+    module.by_dtype = {  # type: ignore[attr-defined]
+        kind.name: tf.function(
+            lambda x: {"y": tf.identity(x)}, input_signature=[tf.TensorSpec(None, tf.as_dtype(kind.enum), "x")]
+        )
+        for kind in KINDS
+    }
+    tf.saved_model.save(module, str(folder), {**module.by_dtype, "serving_default": module.by_dtype["float"]})
 
 
 @pytest.fixture

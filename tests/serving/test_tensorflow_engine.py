@@ -2,44 +2,19 @@
 
 from __future__ import annotations
 
-import shutil
-
 import numpy as np
 import pytest
 
 from serving.client.errors import Refused, TimedOut
 from serving.client.grpc import GrpcClient
 from serving.client.rest import RestClient
-from serving.launch import ENVIRONMENTS, choose_engine
-from serving.local import local_server
-from serving.models_config import config_text
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        not (ENVIRONMENTS["tensorflow"] / "bin" / "model-server").is_file(),
-        reason="needs the environment with TensorFlow: make serving/server/.venv-tensorflow",
-    ),
-]
+pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module")
-def folder(repository_folder, tmp_path_factory):
-    """The transformer as published, and the mlp as a SavedModel alone."""
-    base = tmp_path_factory.mktemp("repository")
-    shutil.copytree(repository_folder / "transformer" / "2", base / "transformer" / "2")
-    alone = shutil.ignore_patterns("model.tflite", "model.json")
-    shutil.copytree(repository_folder / "mlp" / "2", base / "mlp" / "2", ignore=alone)
-    (base / "models.config").write_text(config_text({"transformer": [2], "mlp": [2]}, base))
-    return base
-
-
-@pytest.fixture(scope="module")
-def running(folder):
-    assert choose_engine(folder / "models.config") == "tensorflow"
-    with local_server(folder / "models.config") as server:
-        assert server.engine == "tensorflow"
-        yield server
+@pytest.fixture
+def running(tensorflow_server):
+    return tensorflow_server
 
 
 def test_saved_model_without_tflite_gives_the_evidence(running, exports):
