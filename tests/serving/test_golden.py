@@ -35,8 +35,6 @@ DELIBERATE: dict[str, str] = {
     "rest_predict.rank_error": "a shape that the signature does not have is refused before the graph runs: some kernels end "
     "the process at a rank that they do not expect",
 }
-# Groups whose features are not there yet.
-NOT_YET = {"batching", "model_config", "monitoring", "reload_config", "versions", "warmup"}
 
 SHARED_MODELS = (
     "half", "half_tf2", "multi", "strs", "dtypes", "nonfinite", "counter", "slow", "big", "matrix", "probe", "classes",
@@ -142,8 +140,6 @@ def _publish(source: Path, target: Path) -> None:
 
 @pytest.mark.parametrize("recording", read_recordings(), ids=lambda recording: recording.name)
 def test_golden(recording: Recording, connect, golden_models: Path, tmp_path: Path) -> None:
-    if recording.name.split(".")[0] in NOT_YET:
-        pytest.skip("not there yet")
     connection = connect(recording.server)
     _set_up(recording, connection, golden_models, tmp_path)
     found = ""
