@@ -130,9 +130,9 @@ class Connection:
         self.close()
 
 
-def replay(connection: Connection, step: Step) -> str:
-    """Ask one step; where the answer differs from the recorded one, or an empty string."""
-    deadline = time.monotonic() + (WAIT_SECONDS if step.get("wait") else 0)
+def replay(connection: Connection, step: Step, *, patience: float = WAIT_SECONDS) -> str:
+    """Ask one step; where the answer differs from the recorded one, or an empty string. ``patience`` in seconds."""
+    deadline = time.monotonic() + (patience if step.get("wait") else 0)
     while (found := difference(step, connection.ask(step))) and time.monotonic() < deadline:
         time.sleep(0.05)
     return found
@@ -154,7 +154,7 @@ def _comparable(key: str, value: Any, step: Step) -> Any:
     if key == "type":
         return value.split(";")[0]
     if key == "message":
-        return _one_line(_parse(f"{_METHODS[step['grpc']][1]}Response", value))
+        value = _one_line(_parse(f"{_METHODS[step['grpc']][1]}Response", value))
     text = without_nodes(str(value))
     if key != "body":
         return text

@@ -33,6 +33,9 @@ _PREDICT = re.compile(_MODEL + r":(?P<verb>predict|classify|regress)")
 _GET = re.compile(_MODEL + r"(?P<metadata>(?i:/metadata))?")
 _JSON = [(b"content-type", b"application/json")]
 _HTML = [(b"content-type", b"text/html; charset=ISO-8859-1")]
+_NOT_FOUND = (
+    b"<HTML><HEAD>\n<TITLE>404 Not Found</TITLE>\n</HEAD><BODY>\n<H1>Not Found</H1>\n</BODY></HTML>\n"  # libevent's
+)
 _CORS = [
     (b"access-control-allow-origin", b"*"),
     (b"access-control-allow-methods", b"POST, GET"),
@@ -73,7 +76,7 @@ class RestApplication:
         if scope["query_string"]:
             path += "?" + scope["query_string"].decode("latin-1")
         if path[:4].lower() != "/v1/":
-            return 404, _HTML, b"<html><body>Not Found</body></html>\n"
+            return 404, _HTML, _NOT_FOUND
         if method == "POST" and (match := _PREDICT.fullmatch(path)):
             if _beyond_int64(match["version"]):
                 return 400, _JSON, b""

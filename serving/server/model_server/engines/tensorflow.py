@@ -61,7 +61,7 @@ class TensorFlowEngine:
                 v1.saved_model.loader.load(self._session, list(tags), str(folder))
             self._session._extend_graph()
         except self._errors as error:
-            raise ServableError(Code(error.error_code), error.message) from None
+            raise ServableError(Code(error.error_code), _plain(error.message)) from None
         except (OSError, RuntimeError, ValueError) as error:
             raise ServableError(Code.INVALID_ARGUMENT, f"{folder}: {error}") from None
 
@@ -109,3 +109,9 @@ class TensorFlowEngine:
 
 def _array(value: Any) -> NDArray:
     return np.array(value, object) if isinstance(value, (bytes, str)) else np.asarray(value)
+
+
+def _plain(message: str) -> str:
+    """TensorFlow's message without what its Python session, which loads the model, writes above and below it."""
+    message = message.removeprefix("Graph execution error:\n\n")
+    return message.split("\n\nOriginal stack trace", 1)[0].split("\n\nErrors may have originated", 1)[0]
