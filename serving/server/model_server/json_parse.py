@@ -41,6 +41,11 @@ def parse_body(body: bytes) -> dict[str, Any]:
     return value
 
 
+def may_hold_bools(body: bytes) -> bool:
+    """False where a body has neither ``true`` nor ``false``: looking for them value by value costs more than parsing."""
+    return b"true" in body or b"false" in body
+
+
 def _parse_leniently(body: bytes) -> Any:
     text = _INF.sub(rb"\1Infinity", body.removeprefix(b"\xef\xbb\xbf")).decode("utf-8", "surrogateescape")
     start = len(text) - len(text.lstrip(" \t\r\n"))

@@ -32,9 +32,9 @@ _RANGES = {
 }
 
 
-def tensor_of(value: Any, kind: Kind) -> NDArray:
-    """One JSON value (a scalar or nested lists) → an array. Raises ServingError with TF Serving's message."""
-    array = _quick(value, kind)
+def tensor_of(value: Any, kind: Kind, *, bools: bool = True) -> NDArray:
+    """One JSON value (a scalar or nested lists) → an array; ``bools`` as for ``rows``. Raises ServingError with TF Serving's message."""
+    array = _quick(value, kind, bools)
     if array is not None:
         return array
     shape: list[int] = []
@@ -57,7 +57,7 @@ def tensor_of(value: Any, kind: Kind) -> NDArray:
     return array.reshape(shape)
 
 
-def _quick(value: Any, kind: Kind) -> NDArray | None:
+def _quick(value: Any, kind: Kind, bools: bool) -> NDArray | None:
     if kind.name not in ("float", "double", "int32", "int64"):
         return None
     try:
@@ -67,11 +67,11 @@ def _quick(value: Any, kind: Kind) -> NDArray | None:
     found = array.dtype.kind
     if found == "f" or (found == "i" and kind.dtype.kind == "f"):
         # NumPy turns True into 1.0 beside other numbers; TF Serving refuses it.
-        if kind.dtype.kind != "f" or array.size == 0 or _has_bool(value):
+        if kind.dtype.kind != "f" or array.size == 0 or (bools and _has_bool(value)):
             return None
         with np.errstate(over="ignore"):
             return array.astype(kind.dtype)
-    if found == "i" and array.size and not _has_bool(value):
+    if found == "i" and array.size and not (bools and _has_bool(value)):
         if kind.name == "int32" and (array.min() < -(1 << 31) or array.max() >= 1 << 31):
             return None
         return array.astype(kind.dtype, copy=False)
@@ -154,23 +154,23 @@ def is_base64_object(value: Any) -> bool:
     return isinstance(value, dict) and len(value) == 1 and "b64" in value
 
 
-def columns(value: Any, inputs: Mapping[str, int]) -> dict[str, NDArray]:
+def columns(value: Any, inputs: Mapping[str, int], *, bools: bool = True) -> dict[str, NDArray]:
     """Column format: the value of ``inputs`` → tensors. ``inputs`` maps each input's name to its DataType."""
     if isinstance(value, dict) and not is_base64_object(value):
         tensors = {}
         for name, enum in inputs.items():
             if name not in value:
                 raise invalid(f"Missing named input: {name} in 'inputs' object.")
-            tensors[name] = tensor_of(value[name], BY_ENUM[enum])
+            tensors[name] = tensor_of(value[name], BY_ENUM[enum], bools=bools)
         return tensors
     if len(inputs) > 1:
         raise invalid("inputs is a plain value/list, but expecting an object as multiple input tensors required")
     (name,) = inputs
-    return {name: tensor_of(value, BY_ENUM[inputs[name]])}
+    return {name: tensor_of(value, BY_ENUM[inputs[name]], bools=bools)}
 
 
-def rows(request: Mapping[str, Any], inputs: Mapping[str, int]) -> dict[str, NDArray]:
-    """Row format: the value of ``instances`` → tensors with the batch axis first."""
+def rows(request: Mapping[str, Any], inputs: Mapping[str, int], *, bools: bool = True) -> dict[str, NDArray]:
+    """Row format: the value of ``instances`` → tensors with the batch axis first. ``bools``: whether the body may hold any."""
     value = request["instances"]
     if not isinstance(value, list):
         raise invalid(f"JSON Value: {debug_string(request)} Expecting 'instances' to be an list/array")
@@ -184,7 +184,7 @@ def rows(request: Mapping[str, Any], inputs: Mapping[str, int]) -> dict[str, NDA
         )
     if not as_objects:
         (name,) = inputs
-        array = _quick(value, BY_ENUM[inputs[name]])
+        array = _quick(value, BY_ENUM[inputs[name]], bools)
         if array is not None:
             return {name: array}
         return {name: _stack(value, name, inputs)}
@@ -206,7 +206,7 @@ def rows(request: Mapping[str, Any], inputs: Mapping[str, int]) -> dict[str, NDA
     tensors = {}
     for name in names:
         column = [item[name] for item in value]
-        array = _quick(column, BY_ENUM[inputs[name]])
+        array = _quick(column, BY_ENUM[inputs[name]], bools)
         tensors[name] = array if array is not None else _stack(column, name, inputs, named=True)
     return tensors
 

@@ -15,7 +15,7 @@ from google.protobuf import json_format
 from model_server import examples, json_answers, json_tensors
 from model_server.errors import Code, ServingError, invalid
 from model_server.json_examples import results, serialized_examples
-from model_server.json_parse import debug_string, parse_body
+from model_server.json_parse import debug_string, may_hold_bools, parse_body
 from model_server.messages import signature_map, status_message
 from model_server.protos import POOL
 
@@ -111,9 +111,9 @@ class RestApplication:
                 "'instances' keys to exist "
             )
         if by_row:
-            inputs = json_tensors.rows(request, signature.inputs)
+            inputs = json_tensors.rows(request, signature.inputs, bools=may_hold_bools(body))
         elif by_column:
-            inputs = json_tensors.columns(request["inputs"], signature.inputs)
+            inputs = json_tensors.columns(request["inputs"], signature.inputs, bools=may_hold_bools(body))
         else:
             raise invalid("Missing 'inputs' or 'instances' key")
         servable.check_names(signature, inputs)
