@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from google.protobuf.message import DecodeError
@@ -26,7 +27,7 @@ from model_server.protos import (
 )
 from model_server.reload import reload_config
 from model_server.signatures import DEFAULT
-from model_server.tensors import from_proto, to_proto
+from model_server.tensors import delimited, from_proto, tensor_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -58,6 +59,7 @@ def methods(core: Core) -> dict[str, Method]:
 class PredictionService:
     def __init__(self, core: Core) -> None:
         self._core = core
+        self._as_content = core.options.enable_serialization_as_tensor_content
 
     async def predict(self, body: bytes, timeout: float | None) -> bytes:
         request = _parse(PredictRequest, body)
@@ -72,12 +74,9 @@ class PredictionService:
         inputs = {name: from_proto(tensor, name) for name, tensor in request.inputs.items()}
         outputs = servable.choose_outputs(signature, request.output_filter)
         results = await self._core.predict(servable, signature, inputs, outputs, timeout)
-        answer = PredictResponse()
-        _fill_spec(answer.model_spec, servable, signature)
-        as_content = self._core.options.enable_serialization_as_tensor_content
-        for name, array in results.items():
-            to_proto(array, answer.outputs[name], as_content=as_content)
-        return answer.SerializeToString()
+        # A PredictResponse: the map of outputs is field 1, the model_spec field 2.
+        fields = [_output(name, tensor_bytes(array, as_content=self._as_content)) for name, array in results.items()]
+        return b"".join([*fields, _spec_field(servable.name, servable.version, signature.name)])
 
     async def classify(self, body: bytes, timeout: float | None) -> bytes:
         return await self._one(body, timeout, examples.CLASSIFY, ClassificationResponse())
@@ -140,6 +139,18 @@ class ModelService:
         answer = ReloadConfigResponse()
         answer.status.SetInParent()
         return answer.SerializeToString()
+
+
+def _output(name: str, tensor: bytes) -> bytes:
+    return delimited(b"\x0a", delimited(b"\x0a", name.encode()) + delimited(b"\x12", tensor))
+
+
+@lru_cache(maxsize=1024)
+def _spec_field(model: str, version: int, signature: str) -> bytes:
+    answer = PredictResponse()
+    answer.model_spec.name, answer.model_spec.signature_name = model, signature
+    answer.model_spec.version.value = version
+    return answer.SerializeToString()
 
 
 def find(core: Core, request: Any) -> Servable:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import threading
-import time
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 from model_server.engines import tensorflow
@@ -138,7 +138,7 @@ class Servable:
     def check_names(self, signature: Signature, sent: Mapping[str, object]) -> None:
         """Raises ServingError INVALID_ARGUMENT unless exactly the signature's inputs were sent."""
         inputs = signature.inputs
-        if sent.keys() == inputs.keys():
+        if len(sent) == len(inputs) and all(map(sent.__contains__, inputs)):
             return
         if len(sent) != len(inputs):
             extra, missing = sent.keys() - inputs.keys(), inputs.keys() - sent.keys()
@@ -159,30 +159,32 @@ class Servable:
         if signature not in self._light:
             return False
         seconds = self._row_seconds.get(signature)
-        return seconds is not None and seconds * max(rows, 1) < QUICK_SECONDS
+        return seconds is not None and seconds * (rows or 1) < QUICK_SECONDS
 
     def run(
         self, signature: Signature, inputs: Mapping[str, NDArray], outputs: Sequence[str], timeout: float | None = None
     ) -> dict[str, NDArray]:
         """Run one request on the engine of its signature. Raises ServingError."""
-        engine = self.engine(signature.name)
-        for name, enum in signature.inputs.items():
-            if BY_DTYPE[inputs[name].dtype].enum != enum:
+        name = signature.name
+        engine = self._light.get(name) or self._with_tensorflow(name)
+        for key, dtype in signature.dtypes.items():
+            if inputs[key].dtype != dtype:
                 raise invalid(
-                    f"input {name} is of dtype {BY_DTYPE[inputs[name].dtype].name}, "
-                    f"but signature {signature.name} takes {dtype_name(enum)}"
+                    f"input {key} is of dtype {BY_DTYPE[inputs[key].dtype].name}, "
+                    f"but signature {name} takes {dtype_name(signature.inputs[key])}"
                 )
-        start = time.perf_counter()
-        answer = engine.run(signature.name, inputs, outputs, timeout)
-        per_row = (time.perf_counter() - start) / max(rows_of(inputs), 1)
-        # Falls slowly and rises at once, so that one slow call in many keeps requests off the event loop for a while.
-        self._row_seconds[signature.name] = max(per_row, 0.9 * self._row_seconds.get(signature.name, 0.0))
+        start = perf_counter()
+        answer = engine.run(name, inputs, outputs, timeout)
+        per_row = (perf_counter() - start) / (rows_of(inputs) or 1)
+        # A moving average: a slow model leaves the event loop soon, and one interrupted call does not drive a quick one off.
+        self._row_seconds[name] = 0.8 * self._row_seconds.get(name, per_row) + 0.2 * per_row
         return answer
 
 
 def rows_of(inputs: Mapping[str, NDArray]) -> int:
     for array in inputs.values():
-        return array.shape[0] if array.ndim else 1
+        shape = array.shape
+        return shape[0] if shape else 1
     return 1
 
 

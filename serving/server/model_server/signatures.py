@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
+    import numpy as np
     from numpy.typing import NDArray
 
     Tensors = Mapping[str, NDArray]
@@ -34,6 +35,11 @@ class Signature:
     def inputs(self) -> dict[str, int]:
         """Each input's name and DataType."""
         return {name: info.dtype for name, info in self.proto.inputs.items()}
+
+    @cached_property
+    def dtypes(self) -> dict[str, np.dtype]:
+        """Each input's name and NumPy dtype; those that requests can have."""
+        return {name: BY_ENUM[enum].dtype for name, enum in self.inputs.items() if enum in BY_ENUM}
 
     @cached_property
     def outputs(self) -> list[str]:

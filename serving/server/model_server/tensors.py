@@ -8,12 +8,14 @@ Strings are object arrays of bytes.
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import ml_dtypes
 import numpy as np
 
 from model_server.errors import invalid
+from model_server.protos import TensorProto
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -55,6 +57,7 @@ BY_DTYPE = {kind.dtype: kind for kind in KINDS}
 MAX_ELEMENTS = 1 << 29
 MAX_RANK = 64  # NumPy's limit
 # Field numbers of TensorProto whose packed form on the wire is the array's own little-endian memory.
+_ONE_BYTE = [bytes([value]) for value in range(0x80)]
 _PACKED_TAG = {np.dtype(np.float32): b"\x2a", np.dtype(np.float64): b"\x32"}
 
 
@@ -125,8 +128,37 @@ def to_proto(array: NDArray, tensor: Any, *, as_content: bool = False) -> None:
     getattr(tensor, kind.field).extend(flat.tolist())
 
 
+def tensor_bytes(array: NDArray, *, as_content: bool = False) -> bytes:
+    """A serialized TensorProto. Floats are written without the message in between: half of what an answer cost."""
+    tag = _PACKED_TAG.get(array.dtype)
+    if tag is None or as_content:
+        tensor = TensorProto()
+        to_proto(array, tensor, as_content=as_content)
+        return tensor.SerializeToString()
+    head = _head(BY_DTYPE[array.dtype].enum, array.shape)
+    data = array.tobytes()
+    return head + tag + varint(len(data)) + data if data else head
+
+
+@lru_cache(maxsize=1024)
+def _head(enum: int, shape: tuple[int, ...]) -> bytes:
+    """The dtype (field 1) and shape (field 2) of a TensorProto."""
+    tensor = TensorProto(dtype=enum)
+    tensor.tensor_shape.SetInParent()
+    for size in shape:
+        tensor.tensor_shape.dim.add().size = size
+    return tensor.SerializeToString()
+
+
+def delimited(tag: bytes, data: bytes) -> bytes:
+    """A length-delimited field: its tag, its length, its bytes."""
+    return tag + varint(len(data)) + data
+
+
 def varint(value: int) -> bytes:
     """Protobuf's base-128 encoding of a non-negative integer."""
+    if value <= 0x7F:
+        return _ONE_BYTE[value]
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)
