@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup lock train export convert publish page build deploy-all demo check test test-fast test-all lint bench-serving status doctor down clean
+.PHONY: help setup lock train export convert publish page build deploy-all demo check docker-check test test-fast test-all lint bench-serving status doctor down clean
 
 PY := .venv/bin/python
 TIMED := $(PY) -m deploy.timed
@@ -28,6 +28,9 @@ demo: deploy-all  ## compare outputs and latency of every target on the running 
 
 check: page serving/server/.venv-tensorflow  ## the same verdict for your own model: make check SAVED_MODEL=path [INPUTS=file.npz]
 	@$(PY) -m compare.check $(if $(SAVED_MODEL),"$(SAVED_MODEL)") $(if $(INPUTS),--inputs "$(INPUTS)")
+
+docker-check:  ## the images, the comparison on them, nothing left behind; skipped without a Docker engine
+	@if $(BOOTSTRAP) -m deploy.engine; then $(MAKE) --no-print-directory build && $(PY) -m deploy.docker_check; fi
 
 build: publish page  ## all artefacts, without starting anything
 

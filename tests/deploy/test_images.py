@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from deploy.compose import compose_command, compose_environment, engine_trouble
+from deploy.compose import compose_environment
+from deploy.engine import compose_command, engine_trouble
 from deploy.services import load_services
 from models.artifacts import REPOSITORY, artifacts_root
 
