@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 WITHIN_S = 300  # the first start pulls and builds images
 OR_ELSE = "or leave out DEPLOY=docker to run processes"
-OWN_IMAGE = "export-once-server"  # the image of our model server, docker-compose.yml's service `own`
+OWN_IMAGE = "export-once-server"  # our model server's, as docker-compose.yml names it; TF_SERVING_IMAGE may ask for it
 OWN_PORTS = ("OWN_GRPC_PORT", "OWN_REST_PORT")  # where it listens beside the real one
 
 

@@ -17,7 +17,6 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from deploy.compose import (
-    OWN_IMAGE,
     OWN_PORTS,
     compose_environment,
     project_name,
@@ -44,31 +43,31 @@ def check() -> int:
     reports = reports_root() / "docker"
     reports.mkdir(parents=True, exist_ok=True)
     os.environ.update(free_ports(), REPORTS=str(reports))
-    environment = {**compose_environment(load_services()), "COMPOSE_PROJECT_NAME": f"{project_name()}-check"}
-    if reason := unavailable(image := environment.setdefault("TF_SERVING_IMAGE", REAL_IMAGE)):
-        print(f"{image} cannot be had ({reason}); our own server stands in its place", flush=True)
-        environment["TF_SERVING_IMAGE"] = OWN_IMAGE
-    with_own = {**environment, "COMPOSE_PROFILES": "own"}
-    beside = environment["TF_SERVING_IMAGE"] != OWN_IMAGE
+    project = f"{project_name()}-check"
+    own = {"COMPOSE_PROJECT_NAME": project, "OWN_IMAGE": f"{project}-own"}
+    environment = {"TF_SERVING_IMAGE": REAL_IMAGE, **compose_environment(load_services()), **own}
+    beside = {**environment, "COMPOSE_PROFILES": "own"}
+    real = environment["TF_SERVING_IMAGE"]
+    if reason := unavailable(real):
+        print(f"{real} cannot be had ({reason}): our own server stands in its place, by TF_SERVING_IMAGE", flush=True)
+        environment["TF_SERVING_IMAGE"] = environment["OWN_IMAGE"]
     with ExitStack() as left:
-        if not docker("image", "ls", "--quiet", OWN_IMAGE):
-            left.callback(docker, "image", "rm", OWN_IMAGE)
-        left.callback(run_compose, with_own, "down", "--volumes", "--remove-orphans", "--rmi", "local")
+        left.callback(remove_images, project)
+        left.callback(run_compose, beside, "down", "--volumes", "--remove-orphans")
         start = time.monotonic()
-        run_compose(with_own, "build")
+        run_compose(beside, "build")
         print(f"built the images in {time.monotonic() - start:.0f} s", flush=True)
-        run_compose(with_own if beside else environment, "up", "--detach")
+        run_compose(environment if reason else beside, "up", "--detach")
         wait_healthy(load_services(), environment)
-        wait_for_docker(environment["COMPOSE_PROJECT_NAME"])
+        wait_for_docker(project)
         status = compare(environment)
-        if beside:
+        if not reason:
             print("\nour own server, beside it:", flush=True)
-            ports = {name: environment[own] for name, own in BESIDE.items()}
-            status |= compare({**environment, **ports}, "--targets", "serving-rest,serving-grpc")
-    if rest := remains(environment["COMPOSE_PROJECT_NAME"]):
-        raise DeployError(
-            f"these were left behind: {', '.join(rest)}; remove them with `docker rm` and `docker network rm`"
-        )
+            ports = {name: environment[other] for name, other in BESIDE.items()}
+            own_reports = {"REPORTS": str(reports / "own")}
+            status |= compare({**environment, **ports, **own_reports}, "--targets", "serving-rest,serving-grpc")
+    if rest := remains(project):
+        raise DeployError(f"these were left behind: {', '.join(rest)}; remove them with docker's rm")
     print(
         f"docker-check {'failed' if status else 'passed'}, nothing is left of it; its report: {reports / 'index.html'}"
     )
@@ -103,14 +102,22 @@ def compare(environment: Mapping[str, str], *arguments: str) -> int:
     return subprocess.run(command, cwd=REPOSITORY, env=environment, stdin=subprocess.DEVNULL).returncode
 
 
+def remove_images(project: str) -> None:
+    """The images that were built for a project: all that are named after it."""
+    if images := docker("image", "ls", "--format", "{{.Repository}}", "--filter", f"reference={project}*").split():
+        docker("image", "rm", *images)
+
+
 def remains(project: str) -> list[str]:
-    """What there still is of a project: containers, networks, volumes."""
+    """What there still is of a project: containers, networks, volumes, images."""
     label = ("--filter", f"label=com.docker.compose.project={project}")
     kinds = (
-        ("ps", "--all", "--format", "{{.Names}}"),
-        *((k, "ls", "--format", "{{.Name}}") for k in ("network", "volume")),
+        ("ps", "--all", "--format", "{{.Names}}", *label),
+        ("network", "ls", "--format", "{{.Name}}", *label),
+        ("volume", "ls", "--format", "{{.Name}}", *label),
+        ("image", "ls", "--format", "{{.Repository}}", "--filter", f"reference={project}*"),
     )
-    return [name for kind in kinds for name in docker(*kind, *label).splitlines()]
+    return [name for kind in kinds for name in docker(*kind).splitlines()]
 
 
 def docker(*arguments: str) -> str:

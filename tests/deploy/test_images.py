@@ -22,10 +22,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from deploy.compose import compose_environment
+from deploy.compose import OWN_IMAGE, compose_environment
+from deploy.docker_check import REAL_IMAGE
 from deploy.engine import compose_command, engine_trouble
 from deploy.services import load_services
 from models.artifacts import REPOSITORY, artifacts_root
+from serving.local import answers, free_ports, wait_until_open
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,10 +36,11 @@ if TYPE_CHECKING:
 
 COMPOSE: dict[str, Any] = yaml.safe_load((REPOSITORY / "docker-compose.yml").read_text())
 PORTS = tomllib.loads((REPOSITORY / "deploy" / "ports.toml").read_text())
-ROOMS = ("edge", "web")
+ROOMS = ("edge", "web", "serving/server")
+EXPOSED = {"edge": ["EDGE_PORT"], "web": ["WEB_PORT"], "serving/server": ["GRPC_PORT", "REST_PORT"]}
 # The part of the Compose specification that is used here; a misspelt key is none of it.
 KEYS = {
-    "image", "build", "command", "volumes", "ports", "depends_on", "read_only", "tmpfs", "healthcheck", "restart", "environment",
+    "image", "build", "command", "volumes", "ports", "depends_on", "read_only", "tmpfs", "healthcheck", "restart", "profiles",
 }  # fmt: skip
 
 
@@ -79,11 +82,28 @@ def build_context(room: str) -> list[Path]:
 
 
 def test_compose_services_are_those_without_docker() -> None:
-    assert set(COMPOSE) == {"services"}
-    assert set(COMPOSE["services"]) == {service.name for service in load_services()}
+    assert set(COMPOSE) == {"services", "x-args"}
+    started = {name for name, service in COMPOSE["services"].items() if "profiles" not in service}
+    assert started == {service.name for service in load_services()}
     for name, service in COMPOSE["services"].items():
         assert set(service) <= KEYS, name
-        assert ("image" in service) != ("build" in service), name
+        assert "image" in service or "build" in service, name
+
+
+def test_compose_builds_each_room_on_the_base_that_its_dockerfile_names() -> None:
+    builds = [service["build"] for service in COMPOSE["services"].values() if "build" in service]
+    assert {Path(build["context"]) for build in builds} == {Path(room) for room in ROOMS}
+    for build in builds:
+        base = instructions(build["context"])[0]
+        assert base == ("ARG", build["args"]["BASE_IMAGE"].removeprefix("${").removesuffix("}").replace(":-", "=", 1))
+
+
+def test_compose_runs_our_own_server_as_it_runs_the_real_one() -> None:
+    real, own = COMPOSE["services"]["serving"], COMPOSE["services"]["own"]
+    differ = {key for key in {*real, *own} if real.get(key) != own.get(key)}
+    assert differ == {"profiles", "image", "build", "ports"}
+    assert own["profiles"] == ["own"]
+    assert own["image"] == f"${{OWN_IMAGE:-{OWN_IMAGE}}}"
 
 
 def test_compose_publishes_every_port_on_loopback_alone() -> None:
@@ -93,7 +113,8 @@ def test_compose_publishes_every_port_on_loopback_alone() -> None:
         match = re.fullmatch(r"127\.0\.0\.1:\$\{(\w+):-(\d+)\}:(\d+)", text)
         assert match, text
         found[match[1]] = int(match[2])
-        assert match[2] == match[3], "inside, a service listens on its default port"
+        inside = PORTS[match[1].removeprefix("OWN_")]
+        assert int(match[3]) == inside, "inside, a service listens on its default port"
     assert found == PORTS
 
 
@@ -104,9 +125,18 @@ def test_compose_mounts_read_only_and_checks_health() -> None:
         assert service["healthcheck"]["test"][0] == "CMD", name
 
 
+def test_compose_and_processes_share_the_server_configs() -> None:
+    (config,) = (REPOSITORY / "serving" / "config").iterdir()
+    serving, (processes, *_) = COMPOSE["services"]["serving"], load_services()
+    assert "./serving/config:/config:ro" in serving["volumes"]
+    assert f"--monitoring_config_file=/config/{config.name}" in serving["command"]
+    assert f"--monitoring_config_file=serving/config/{config.name}" in processes.command
+
+
 def test_compose_runs_the_real_tensorflow_serving() -> None:
     serving = COMPOSE["services"]["serving"]
-    assert serving["image"] == "${TF_SERVING_IMAGE:-tensorflow/serving:2.20.0}"
+    assert serving["image"] == f"${{TF_SERVING_IMAGE:-{REAL_IMAGE}}}"
+    assert "--allow_version_labels_for_unavailable_models=true" in serving["command"], "the config has labels"
     config = serving["command"][0].removeprefix("--model_config_file=/repository/")
     from serving.publish import DOCKER_ROOT
 
@@ -117,12 +147,13 @@ def test_compose_runs_the_real_tensorflow_serving() -> None:
 
 @pytest.mark.skipif(compose_command() is None, reason="no docker compose here")
 def test_compose_file_is_read_by_docker_compose() -> None:
-    command = [*(compose_command() or []), "config", "--format", "json"]
+    command = [*(compose_command() or []), "config", "--services"]
     done = subprocess.run(
         command, cwd=REPOSITORY, env=compose_environment(load_services()), capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    assert set(json.loads(done.stdout)["services"]) == set(COMPOSE["services"])
+    # Version 1 lists the services of every profile, version 2 of the chosen ones.
+    assert {*done.stdout.split(), "own"} == set(COMPOSE["services"])
 
 
 @pytest.mark.skipif(not engine_trouble(), reason="a Docker engine answers here")
@@ -143,9 +174,20 @@ def test_docker_without_an_engine_says_so_with_a_remedy(tmp_path: Path) -> None:
         assert len(done.stderr.strip().splitlines()) == 1
 
 
+def test_docker_check_without_an_engine_is_skipped() -> None:
+    environment = {**os.environ, "DOCKER_HOST": "unix:///nowhere/docker.sock"}
+    done = subprocess.run(["make", "docker-check"], cwd=REPOSITORY, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert re.match(r"skipped: no Docker engine: .*; (install it|start dockerd)\n\Z", done.stdout), done.stdout
+
+
 @pytest.mark.parametrize("room", ROOMS)
 def test_image_installs_only_its_own_requirements(room: str) -> None:
-    installs = [part.strip() for name, text in instructions(room) if name == "RUN" for part in text.split("&&")]
+    arguments = dict(text.split("=", 1) for name, text in instructions(room) if name == "ARG")
+    runs = [
+        re.sub(r"\$\{(\w+)\}", lambda m: arguments[m[1]], text) for name, text in instructions(room) if name == "RUN"
+    ]
+    installs = [part.strip() for text in runs for part in text.split("&&")]
     assert "pip install --no-cache-dir --require-hashes --requirement requirements.txt" in installs
     own = {
         "python3 -m venv /opt/venv",
@@ -153,11 +195,26 @@ def test_image_installs_only_its_own_requirements(room: str) -> None:
         "pip install --no-cache-dir --no-deps --no-build-isolation .",
     }
     assert set(installs) <= own
-    names = [name for name, _ in instructions(room)]
+    assert arguments["BASE_IMAGE"].startswith("python:3."), "a version, not what is newest that day"
+    assert ("FROM", "${BASE_IMAGE}") in instructions(room)
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_image_is_nobody_s_and_downloads_nothing_else(room: str) -> None:
+    found = instructions(room)
+    names = [name for name, _ in found]
     assert "ADD" not in names
-    assert ("USER", "nobody") in instructions(room)
-    base = next(text for name, text in instructions(room) if name in ("ARG", "FROM"))
-    assert base.removeprefix("BASE_IMAGE=").startswith("python:3.")
+    assert [text for name, text in found if name == "USER"] == ["nobody"]
+    assert names.index("USER") > max(i for i, name in enumerate(names) if name in ("RUN", "COPY"))
+    assert names[-1] in ("CMD", "ENTRYPOINT")
+    assert found[-1][1].startswith("["), "no shell between the engine's SIGTERM and the service"
+    (health,) = (text for name, text in found if name == "HEALTHCHECK")
+    assert 'CMD ["python"' in health, "there is no curl in a slim image"
+    assert not re.search(
+        r"https?://(?!127\.0\.0\.1|serving:|edge:)|curl|wget|apt", (REPOSITORY / room / "Dockerfile").read_text()
+    )
+    ports = {text for name, text in found if name == "EXPOSE"}
+    assert ports == {" ".join(str(PORTS[name]) for name in EXPOSED[room])}
 
 
 @pytest.mark.parametrize("room", ROOMS)
@@ -188,8 +245,20 @@ def copied(room: str, source: str) -> dict[Path, Path]:
     return found
 
 
+def lay_out(room: str, root: Path) -> Path:
+    """Copy to ``root`` what the image copies; returns the image's working folder there."""
+    workdir = next(text for name, text in instructions(room) if name == "WORKDIR")
+    place = root / workdir.strip("/")
+    for source, target in copies(room):
+        for path, inside in copied(room, source).items():
+            to = place / target / inside
+            to.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, to)
+    return place
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("room", ROOMS)
+@pytest.mark.parametrize("room", ["edge", "web"])
 def test_image_content_alone_answers(
     room: str,
     tmp_path: Path,
@@ -197,13 +266,7 @@ def test_image_content_alone_answers(
     spawn: Callable[..., subprocess.Popen],
     exports: dict[tuple[str, int], Export],
 ) -> None:
-    workdir = next(text for name, text in instructions(room) if name == "WORKDIR")
-    place = tmp_path / workdir.strip("/")
-    for source, target in copies(room):
-        for path, inside in copied(room, source).items():
-            to = place / target / inside
-            to.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(path, to)
+    place = lay_out(room, tmp_path)
     command = json.loads(next(text for name, text in instructions(room) if name == "CMD"))
     port = free_port()
     command[command.index("--port") + 1] = str(port)
@@ -230,3 +293,29 @@ def test_image_content_alone_answers(
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline, "no answer within 60 s"
             time.sleep(0.1)
+
+
+def test_server_image_content_serves_the_model_that_the_environment_names(
+    tmp_path: Path, spawn: Callable[..., subprocess.Popen], exports: dict[tuple[str, int], Export]
+) -> None:
+    """Like `docker run -e MODEL_NAME=mlp`: its entry point is started, and what it becomes is stopped by SIGTERM."""
+    place = lay_out("serving/server", tmp_path)
+    entrypoint = json.loads(instructions("serving/server")[-1][1])
+    grpc_port, rest_port = free_ports(2)
+    environment = {
+        **os.environ,
+        "PATH": f"{REPOSITORY / 'serving' / 'server' / '.venv' / 'bin'}:{os.environ['PATH']}",
+        "PYTHONPATH": str(place),
+        "MODEL_NAME": "mlp",
+        "MODEL_BASE_PATH": str(exports["mlp", 2].published.parent.parent),
+    }
+    log = tmp_path / "log"
+    flags = ["--bind_address=127.0.0.1", f"--port={grpc_port}", f"--rest_api_port={rest_port}"]
+    with log.open("w") as output:
+        command = [str(tmp_path / entrypoint[0].strip("/")), *flags]
+        process = spawn(*command, cwd=place, env=environment, stdout=output, stderr=subprocess.STDOUT)
+    wait_until_open(process, grpc_port, log)
+    assert answers(f"127.0.0.1:{rest_port}", "mlp")
+    process.terminate()
+    assert process.wait(30) == 0
+    assert "SIGTERM: no new requests" in log.read_text()
