@@ -138,11 +138,11 @@ def test_compose_runs_the_real_tensorflow_serving() -> None:
     assert serving["image"] == f"${{TF_SERVING_IMAGE:-{REAL_IMAGE}}}"
     assert "--allow_version_labels_for_unavailable_models=true" in serving["command"], "the config has labels"
     config = serving["command"][0].removeprefix("--model_config_file=/repository/")
-    from serving.publish import DOCKER_ROOT
+    from serving.models_config import DOCKER_ROOT
 
     assert Path("/repository") == DOCKER_ROOT
     assert any(volume.endswith(f"/repository:{DOCKER_ROOT}:ro") for volume in serving["volumes"])
-    assert config in (REPOSITORY / "serving" / "publish.py").read_text()
+    assert config in (REPOSITORY / "serving" / "models_config.py").read_text()
 
 
 @pytest.mark.skipif(compose_command() is None, reason="no docker compose here")
