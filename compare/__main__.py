@@ -6,6 +6,7 @@ import argparse
 import os
 import time
 
+from compare import versions as versions_module
 from compare.run import Selection, interruptible, run_comparison
 from models.errors import run_cli
 
@@ -25,7 +26,30 @@ def main() -> int:
         help="newest: older versions only on keras, serving-rest and serving-grpc; all: on every target; or env VERSIONS=all",
     )
     parser.add_argument("--no-latency", action="store_true", help="outputs only: no cold starts and no steady latency")
+    commands = parser.add_subparsers(dest="command", title="instead of comparing targets")
+    versions = commands.add_parser(
+        "versions",
+        help="two versions of one model on live traffic",
+        description=(versions_module.__doc__ or "").split("\n\n")[0],
+    )
+    versions.add_argument("model")
+    versions.add_argument("old", nargs="?", default="stable", help="label or version number; default stable")
+    versions.add_argument("new", nargs="?", default="canary", help="label or version number; default canary")
+    versions.add_argument("--seconds", type=float, default=10.0, help="of traffic; every row is asked in any case")
+    versions.add_argument("--grpc-address", help="host:port of the server; default: this deployment's")
+    versions.add_argument("--rest-address", help="host:port of the server; default: this deployment's")
+    versions.add_argument("--json", action="store_true", help="print the result as JSON")
     options = parser.parse_args()
+    if options.command == "versions":
+        return versions_module.run_versions(
+            options.model,
+            options.old,
+            options.new,
+            seconds=options.seconds,
+            as_json=options.json,
+            grpc_address=options.grpc_address,
+            rest_address=options.rest_address,
+        )
     start = time.perf_counter()
     selection = Selection(
         models=_names(options.models),

@@ -7,15 +7,12 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from compare.cold import fixed_batch, one_row
 from compare.cpu_time import cpu_seconds
-from compare.decision import agreement
 from compare.nonfinite import answers_to_nonfinite
+from compare.shift import version_shift
 from compare.target import find_target
-from compare.tolerances import limits_for
-from compare.verdict import Verdict, metric_value, verify
+from compare.verdict import Verdict, verify
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,6 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from compare.shift import VersionShift
     from compare.target import Session, Target
     from export.bundle import Export
 
@@ -33,18 +31,6 @@ class Block:
 
     seconds: NDArray
     cpu_seconds: float | None
-
-
-@dataclass(frozen=True)
-class VersionShift:
-    """An older version beside the newest one on the same labelled rows, through one target."""
-
-    metric_name: str
-    old_metric: float | None
-    new_metric: float | None
-    agreement: float | None  # None for a regression
-    mean_shift: float  # mean |new − old| of the deciding output
-    n: int
 
 
 class Bench:
@@ -110,15 +96,7 @@ class Bench:
         before, after = (
             self._session(name, export, signature).predict(case.inputs)[spec.decision.output] for export in (old, new)
         )
-        same = agreement(before, after, spec.decision, clear_margin=limits_for("float32").clear_margin)
-        return VersionShift(
-            metric_name=spec.metric.name,
-            old_metric=metric_value(spec, case.labels, before),
-            new_metric=metric_value(spec, case.labels, after),
-            agreement=same.agreement if same else None,
-            mean_shift=float(np.abs(after.astype(np.float64) - before).mean()),
-            n=case.rows,
-        )
+        return version_shift(before, after, case.labels, spec)
 
     def cold(self, name: str, export: Export, signature: str) -> float | None:
         return find_target(name).cold_start(export, one_row(export, signature))

@@ -19,8 +19,8 @@ from models.errors import ArtifactError, TargetError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from compare.bench import VersionShift
     from compare.cold import ColdCache
+    from compare.shift import VersionShift
     from compare.target import Target
     from export.bundle import Export
 

@@ -45,7 +45,7 @@ def show(screen: Console, summary: dict[str, Any], beside: dict[str, Any], repor
     screen.print(_verdicts(summary["rows"]))
     _reasons(screen, summary["rows"])
     if beside["versions"]:
-        screen.print(_versions(beside["versions"]))
+        screen.print(versions_table(beside["versions"]))
     if beside["nonfinite"]:
         screen.print(_nonfinite(beside["nonfinite"]))
     host = summary["host"]
@@ -68,7 +68,7 @@ def show(screen: Console, summary: dict[str, Any], beside: dict[str, Any], repor
 
 
 def _verdicts(rows: list[dict[str, Any]]) -> Table:
-    table = _table("Is it still the same model?")
+    table = plain_table("Is it still the same model?")
     table.add_column("", no_wrap=True, min_width=14)
     table.add_column("verdict", no_wrap=True)
     for column in ("max error", "held to", "passes at", "cold", "first", "p50", "p95", "size"):
@@ -92,7 +92,7 @@ def _verdicts(rows: list[dict[str, Any]]) -> Table:
     return table
 
 
-def _table(title: str) -> Table:
+def plain_table(title: str) -> Table:
     return Table(
         box=None, padding=(0, 1, 0, 0), title=f"\n{title}", title_justify="left", title_style="bold", header_style="dim"
     )
@@ -122,8 +122,8 @@ def grouped_reasons(rows: list[dict[str, Any]], verdicts: tuple[str, ...]) -> li
     return list(groups.values())
 
 
-def _versions(shifts: list[dict[str, Any]]) -> Table:
-    table = _table("From version to version, same rows")
+def versions_table(shifts: list[dict[str, Any]]) -> Table:
+    table = plain_table("From version to version, same rows")
     for column in ("model", "target", "versions", "metric"):
         table.add_column(column, no_wrap=True)
     for column in ("older", "newer", "agreement", "mean shift", "n"):
@@ -145,7 +145,7 @@ def _versions(shifts: list[dict[str, Any]]) -> Table:
 
 def _nonfinite(answers: list[dict[str, Any]]) -> Table:
     """Targets that answer alike share a line."""
-    table = _table("What NaN and infinity give (no verdict)")
+    table = plain_table("What NaN and infinity give (no verdict)")
     table.add_column("model", no_wrap=True)
     table.add_column("NaN", max_width=20)
     table.add_column("+Inf", max_width=20)

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from compare import report, summary
-from compare.bench import Block, VersionShift
+from compare.bench import Block
 from compare.browser import Browser, missing_browser
 from compare.comparison import Outcome
 from compare.rows import Row
+from compare.shift import VersionShift
 from compare.verdict import Verdict, verify
 from tests.compare.cases import SPEC, evidence, predict
 
