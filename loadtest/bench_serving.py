@@ -1,6 +1,6 @@
 """``make bench-serving``: what the model server costs and how fast it is, beside TensorFlow in process and TF Serving.
 
-    python -m loadtest.bench_serving [--server 'COMMAND'] [--quick] [--json FILE]
+    python -m loadtest.bench_serving [--server 'COMMAND'] [--json FILE]
 
 Every figure is the server's own CPU time (its process tree) or a latency from the client's side; answers are compared
 with the evidence, and gRPC's status is looked at. Rounds of all models and protocols are interleaved, so that a busy
@@ -37,6 +37,7 @@ from serving.models_config import config_text, published_models
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+PARTS = {"start", "cpu", "tail", "batching"}
 CONCURRENCY = 16
 CONNECTIONS = {"rest": 16, "grpc": 4}  # 4 streams on each gRPC connection
 PROTOCOLS: dict[str, Callable[[], Any]] = {"rest": HttpConnection, "grpc": functools.partial(GrpcConnection, GRPC_PATH)}
@@ -245,6 +246,10 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the figures to this file as well")
     arguments = parser.parse_args()
     parts = set(arguments.only.split(","))
+    if parts - PARTS:
+        parser.error(
+            f"--only={arguments.only}: there is no {', '.join(sorted(parts - PARTS))}; choose from {', '.join(sorted(PARTS))}"
+        )
     exports = _newest(arguments.models)
     light = shlex.split(arguments.server) if arguments.server else [str(model_server("litert"))]
     figures: dict[str, Any] = {"server": " ".join(light), "machine": machine()}
