@@ -14,7 +14,7 @@ from serving.client.grpc import GrpcClient
 from serving.client.rest import RestClient
 from serving.launch import ENVIRONMENTS, choose_engine
 from serving.local import LocalServer, local_server
-from serving.models_config import config_text
+from serving.models_config import config_text, published_models
 from serving.publish import publish_all
 
 if TYPE_CHECKING:
@@ -30,9 +30,13 @@ def repository_folder() -> Path:
 
 
 @pytest.fixture(scope="session")
-def server(repository_folder: Path) -> Iterator[LocalServer]:
-    """The light server with every published model; tests only ask it."""
-    with local_server(repository_folder / "models.config", engine="litert") as running:
+def server(repository_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
+    """The light server with every published model; tests only ask it. Whatever was promoted, ``stable`` is version 1."""
+    models = published_models(artifacts_root())
+    labels = {model: {"stable": versions[0], "canary": versions[-1]} for model, versions in models.items()}
+    config = tmp_path_factory.mktemp("config") / "models.config"
+    config.write_text(config_text(models, repository_folder, labels))
+    with local_server(config, engine="litert") as running:
         yield running
 
 

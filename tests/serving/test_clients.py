@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import subprocess
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -115,6 +116,64 @@ def test_awaited_clients_ask_many_at_once(kind, server, exports):
     np.testing.assert_allclose(answers, case.outputs["probabilities"][:64], rtol=1e-5, atol=1e-5)
 
 
+EVERY = [RestClient, GrpcClient, *ASYNC]
+
+
+def ask(server: LocalServer, kind: Any, method: str, *arguments: Any, **options: Any) -> Any:
+    """One call of any client, awaited where it is to be."""
+    if kind in ASYNC:
+        return awaited(server, kind, lambda client: getattr(client, method)(*arguments, **options))
+    with kind(address(server, kind)) as client:
+        return getattr(client, method)(*arguments, **options)
+
+
+@pytest.mark.parametrize("kind", EVERY)
+def test_rows_become_examples_and_answers_arrays(kind, server, exports):
+    evidence = exports["mlp", 2].evidence
+    rows, answers = evidence.case("serving_default", "test").inputs, evidence.case("classify", "test").outputs
+    found = ask(server, kind, "classify", "mlp", rows, signature="classify", label="canary")
+    assert found["classes"].tolist() == [[label.decode() for label in row] for row in answers["classes"]]
+    assert found["scores"].dtype == np.float32
+    np.testing.assert_allclose(found["scores"], answers["scores"], rtol=1e-5, atol=1e-5)
+    evidence = exports["lstm", 2].evidence
+    rows, answers = evidence.case("serving_default", "test").inputs, evidence.case("regress", "test").outputs
+    found = ask(server, kind, "regress", "lstm", {"series": rows["series"][:50]}, signature="regress")
+    assert found.shape == (50,)
+    np.testing.assert_allclose(found, answers["outputs"][:50, 0], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", EVERY)
+def test_features_that_all_examples_share_are_sent_once(kind, server, exports):
+    row = exports["mlp", 2].evidence.case("serving_default", "test").inputs["features"][0]
+    shared = ask(
+        server,
+        kind,
+        "classify",
+        "mlp",
+        {"unused": np.zeros(3, np.int64)},
+        signature="classify",
+        context={"features": row},
+    )
+    alone = ask(server, kind, "classify", "mlp", {"features": row[None]}, signature="classify")
+    np.testing.assert_array_equal(shared["scores"], np.repeat(alone["scores"], 3, axis=0))
+
+
+@pytest.mark.parametrize("kind", [GrpcClient, AsyncGrpcClient])
+def test_several_signatures_are_asked_with_the_same_examples(kind, server, exports):
+    rows = exports["mlp", 2].evidence.case("serving_default", "test").inputs
+    found = ask(server, kind, "multi_inference", "mlp", rows, {"classify": "classify"}, version=1)
+    alone = ask(server, kind, "classify", "mlp", rows, signature="classify", version=1)
+    assert found.keys() == {"classify"}
+    np.testing.assert_array_equal(found["classify"]["scores"], alone["scores"])
+
+
+@pytest.mark.parametrize("kind", [GrpcClient, AsyncGrpcClient])
+def test_config_that_the_server_refuses_is_an_error_in_its_words(kind, server):
+    with pytest.raises(Refused, match="Only ModelConfigList is currently supported") as error:
+        ask(server, kind, "reload_config", "custom_model_config {}")
+    assert error.value.code == "INVALID_ARGUMENT"
+
+
 @pytest.mark.parametrize("kind", [RestClient, GrpcClient])
 def test_outputs_are_filtered_and_a_wrong_name_is_refused(kind, server):
     inputs = {"features": np.ones((1, 30), np.float32)}
@@ -125,26 +184,15 @@ def test_outputs_are_filtered_and_a_wrong_name_is_refused(kind, server):
         assert error.value.code == "INVALID_ARGUMENT"
 
 
-@pytest.mark.parametrize("kind", [RestClient, GrpcClient, *ASYNC])
+@pytest.mark.parametrize("kind", EVERY)
 def test_nobody_and_nothing_in_time_are_errors_of_their_own(kind, server, free_port):
     inputs = {"tokens": np.zeros((512, 40), np.int32)}
-
-    def ask(where: str, **which: float) -> Any:
-        if kind in ASYNC:
-
-            async def run() -> Any:
-                async with kind(where) as client:
-                    return await client.predict("transformer", inputs, **which)
-
-            return asyncio.run(run())
-        with kind(where) as client:
-            return client.predict("transformer", inputs, **which)
-
-    nobody = f"127.0.0.1:{free_port()}"
-    with pytest.raises(Unreachable, match=f"no server answers at {nobody}"):
-        ask(nobody)
+    port = free_port()
+    nobody = replace(server, grpc_address=f"127.0.0.1:{port}", rest_address=f"127.0.0.1:{port}")
+    with pytest.raises(Unreachable, match=f"no server answers at 127.0.0.1:{port}"):
+        ask(nobody, kind, "predict", "transformer", inputs)
     with pytest.raises(TimedOut, match=r"gave no answer within 0\.001 s"):
-        ask(address(server, kind), timeout=0.001)
+        ask(server, kind, "predict", "transformer", inputs, timeout=0.001)
 
 
 def test_a_label_that_moved_to_other_outputs_is_read_with_the_new_metadata(rest):
