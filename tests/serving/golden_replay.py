@@ -62,6 +62,7 @@ class Connection:
     """Asks one server. ``paths`` are the folders that stand in the recordings as <MODELS>, <TMP>."""
 
     def __init__(self, server: LocalServer, socket: Path | None = None) -> None:
+        """``socket`` is the server's unix socket, for the recordings that use one."""
         options = [("grpc.enable_http_proxy", 0)]
         self._rest_port = server.rest_port
         self._channels = {"TCP": grpc.insecure_channel(server.grpc_address, options)}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +21,7 @@ from tests.serving.deadlines import wait_for
 from tests.serving.golden_replay import WAIT_SECONDS, Connection, Recording, read_recordings, replay
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 pytestmark = [
     pytest.mark.slow,
@@ -70,11 +71,11 @@ SERVERS = {
          "--grpc_socket_path=<TMP>/grpc.sock"),
     ),
     "changing": (
-        "",
+        _model("half", "half"),
         ("--enable_batching=true", "--enable_per_model_batching_parameters=true"),
     ),
     "labels": (
-        "",
+        _model("half", "half"),
         ("--allow_version_labels_for_unavailable_models=true", "--num_request_iterations_for_warmup=3"),
     ),
     "content": (
@@ -96,24 +97,25 @@ def golden_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def connect(golden_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Connection]]:
-    """``connect("shared")``: a connection to one of SERVERS, which is started when it is first asked for."""
-    with ExitStack() as stack:
-        started: dict[str, Connection] = {}
+def connections(
+    request: pytest.FixtureRequest, golden_models: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, Connection]]:
+    """A connection to each of SERVERS that a chosen test needs. They start side by side: most of it is TensorFlow's import."""
+    tests = [i for i in request.session.items if isinstance(i, pytest.Function) and i.module is request.module]
+    chosen = [test.callspec.params["recording"] for test in tests]
+    needed = {recording.server for recording in chosen if isinstance(recording, Recording)}
+    folders = {name: tmp_path_factory.mktemp(name) for name in sorted(needed)}
 
-        def connection(name: str) -> Connection:
-            if name not in started:
-                folder = tmp_path_factory.mktemp(name)
-                models, flags = SERVERS[name]
-                config = folder / "models.config"
-                config.write_text(f"model_config_list {{ {models} }}".replace("<MODELS>", str(golden_models)), "utf-8")
-                flags = tuple(flag.replace("<TMP>", str(folder)) for flag in (*FLAGS, *flags))
-                server = stack.enter_context(local_server(config, engine="tensorflow", flags=flags))
-                socket = folder / "grpc.sock" if name == "shared" else None
-                started[name] = stack.enter_context(Connection(server, socket))
-            return started[name]
+    def start(name: str) -> Connection:
+        models, flags = SERVERS[name]
+        config = folders[name] / "models.config"
+        config.write_text(f"model_config_list {{ {models} }}".replace("<MODELS>", str(golden_models)), "utf-8")
+        flags = tuple(flag.replace("<TMP>", str(folders[name])) for flag in (*FLAGS, *flags))
+        server = stack.enter_context(local_server(config, engine="tensorflow", flags=flags))
+        return stack.enter_context(Connection(server, folders[name] / "grpc.sock"))
 
-        yield connection
+    with ExitStack() as stack, ThreadPoolExecutor() as pool:
+        yield dict(zip(folders, pool.map(start, folders), strict=True))
 
 
 def _set_up(recording: Recording, connection: Connection, models: Path, folder: Path) -> None:
@@ -127,9 +129,13 @@ def _set_up(recording: Recording, connection: Connection, models: Path, folder: 
             _publish(models / content, target)
     if recording.config:
         connection.reload("model_config_list {}")
-        for model in ("half", "tri", "m", "probe", "warm_counter"):
-            wait_for(lambda model=model: set(connection.states(model)) <= {"END"}, f"{model} is unloaded")
+        wait_for(lambda: _all_ended(connection), "every model is unloaded")
         connection.reload(recording.config)
+
+
+def _all_ended(connection: Connection) -> bool:
+    """Whether none of the models that recordings change is served."""
+    return all(set(connection.states(model)) <= {"END"} for model in ("half", "tri", "m", "probe", "warm_counter"))
 
 
 def _publish(source: Path, target: Path) -> None:
@@ -141,10 +147,10 @@ def _publish(source: Path, target: Path) -> None:
 
 
 @pytest.mark.parametrize("recording", read_recordings(), ids=lambda recording: recording.name)
-def test_golden(recording: Recording, connect, golden_models: Path, tmp_path: Path) -> None:
+def test_golden(recording: Recording, connections, golden_models: Path, tmp_path: Path) -> None:
     if recording.name.startswith("batching."):
         pytest.skip("batching is not there yet")
-    connection = connect(recording.server)
+    connection = connections[recording.server]
     _set_up(recording, connection, golden_models, tmp_path)
     found = ""
     patience = 3.0 if recording.name in DELIBERATE else WAIT_SECONDS
