@@ -7,6 +7,7 @@ follows the top-level value, and takes the first of two equal keys. A body with 
 from __future__ import annotations
 
 import json
+import math
 import re
 from typing import Any
 
@@ -59,7 +60,7 @@ def _parse_leniently(body: bytes) -> Any:
             if error.msg.startswith(prefix):
                 reason = message
         raise invalid(f"JSON Parse error: {reason} at offset: {error.pos}") from None
-    except ValueError:  # an integer of more digits than Python converts (sys.set_int_max_str_digits)
+    except ValueError:  # 1e400, or an integer of more digits than Python converts (sys.set_int_max_str_digits)
         raise invalid("JSON Parse error: Number too big to be stored in double.") from None
     return value
 
@@ -71,7 +72,14 @@ def _first_key_wins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return value
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_first_key_wins, strict=False)
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(text)
+    return value
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_first_key_wins, parse_float=_finite, strict=False)
 
 
 def debug_string(value: Any, *, indent: str = "") -> str:
