@@ -275,6 +275,7 @@ class Manager:
                 return
             if status.state is not State.AVAILABLE:
                 status.state = State.LOADING
+            self._log(f"loading {name} version {version} from {status.path}")
             start = time.monotonic()
             if not self.roots.allow(status.path):
                 raise ServableError(
