@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from model_server.errors import Code, ServingError
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
 
     Receive = Callable[[], Awaitable[dict[str, Any]]]
 
+# After a body of so many bytes the memory that its values took is given back; Python's floats take four times as much.
+LARGE_BODY = 8 << 20
 # Envoy's receive() does not wait for a disconnect; it has to be asked again and again while a request is worked on.
 LOOK_EVERY_SECONDS = 0.05
 
@@ -30,7 +33,11 @@ async def read_body(receive: Receive, limits: Limits, timeout: float | None = No
     """
     event = await receive()
     if not event.get("more_body"):
-        return event.get("body", b"") if event["type"] == "http.request" else None
+        if event["type"] != "http.request":
+            return None
+        if len(event["body"]) > limits.size:
+            raise too_large(limits.size)
+        return event["body"]
     parts = [event["body"]]
     size = len(event["body"])
     now = asyncio.get_running_loop().time
@@ -49,6 +56,16 @@ async def read_body(receive: Receive, limits: Limits, timeout: float | None = No
         late = "Deadline Exceeded" if now() >= end else f"nothing came for {limits.idle:g} s in the middle of a request"
         raise ServingError(Code.DEADLINE_EXCEEDED, late) from None
     return b"".join(parts) if event["type"] == "http.request" else None
+
+
+def tidy_after(size: int) -> None:
+    """Give the memory of a request of ``size`` bytes back to the system, a second later: when its answer is on its way."""
+    if size >= LARGE_BODY:
+        asyncio.get_running_loop().call_later(1.0, _tidy)
+
+
+def _tidy() -> None:
+    gc.collect()  # a refused request's values hang on the frames of its error
 
 
 def too_large(limit: int) -> ServingError:

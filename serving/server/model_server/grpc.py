@@ -11,7 +11,7 @@ import time
 import traceback
 from typing import TYPE_CHECKING, Any
 
-from model_server.connection import Leaving, Limits, read_body
+from model_server.connection import Leaving, Limits, read_body, tidy_after
 from model_server.errors import Code, ServingError
 from model_server.grpc_frames import Requests, framed, seconds, status_headers, unframed
 from model_server.grpc_methods import methods
@@ -109,6 +109,7 @@ class GrpcApplication:
             raise
         finally:
             leaving.stop()
+            tidy_after(len(message))
 
     async def _stream(self, stream: Stream, scope: dict[str, Any], receive: Callable, send: Callable) -> None:
         """A method whose requests and answers are streams: each answer goes out when it is there."""

@@ -18,7 +18,7 @@ import httptools
 import uvloop
 
 from model_server import json_answers
-from model_server.connection import too_large
+from model_server.connection import tidy_after, too_large
 
 if TYPE_CHECKING:
     import socket
@@ -161,13 +161,16 @@ class Http1(asyncio.Protocol):
             coroutine.send(None)
         except StopIteration as done:
             self._write(done.value, keep, head=scope["method"] == "HEAD")
+            tidy_after(len(body))
             return
         # It waits for something. The first thing was a bare turn of the loop (asyncio.sleep(0)), so a task can go on.
         self._task = self._loop.create_task(coroutine)
-        self._task.add_done_callback(lambda task: self._answered(task, keep))
+        size = len(body)
+        self._task.add_done_callback(lambda task: self._answered(task, size, keep))
 
-    def _answered(self, task: asyncio.Task, keep: bool) -> None:
+    def _answered(self, task: asyncio.Task, size: int, keep: bool) -> None:
         self._task = None
+        tidy_after(size)
         if task.cancelled() or self._transport.is_closing():
             return
         self._write(task.result(), keep)
