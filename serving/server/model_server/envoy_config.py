@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 # HTTP/2 windows, bytes: a large tensor should not wait for a window update every 64 kB.
 WINDOW = 16 << 20
+RELEASED_PER_SECOND = 128 << 20
 # --grpc_channel_arguments that mean something to Envoy; the rest tune grpcio, which is not here.
 CHANNEL_ARGUMENTS = {
     "grpc.max_concurrent_streams",
@@ -33,6 +34,8 @@ def bootstrap(options: Options, tls: Tls | None) -> dict[str, Any]:
         "model_server.app:application", address=first, port=options.port, lifespan=False, worker_threads=1
     ).get_envoy_config()
     config.pop("admin")
+    # Envoy's malloc serves Python too. What a large request has freed goes back to the system at this pace.
+    config["memory_allocator_manager"] = {"bytes_to_release": RELEASED_PER_SECOND, "memory_release_interval": "1s"}
     (listener,) = config["static_resources"]["listeners"]
     listener["enable_reuse_port"] = False  # with it, a second server on the port would start and take half the requests
     listener["additional_addresses"] = [

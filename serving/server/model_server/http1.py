@@ -143,6 +143,7 @@ class Http1(asyncio.Protocol):
             "headers": self._headers,
         }
         body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+        self._parts = []
         keep = self._parser.should_keep_alive()
         if keep and self._parser.get_http_version() == "1.0":
             keep = False  # a client of that time closes, unless it is told otherwise

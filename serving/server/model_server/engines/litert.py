@@ -6,6 +6,7 @@ been seen finds an interpreter that is already resized. Where a file cannot be r
 
 from __future__ import annotations
 
+import math
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 # Interpreters kept for later requests; each holds its own copy of the activations.
 MAX_IDLE = 8
+# One whose inputs have more values than this is not kept: its activations take many times as much.
+MAX_KEPT_VALUES = 1 << 20
 # Ops that keep state between two calls: TF Serving's answers do not depend on earlier requests, so it is cleared.
 STATEFUL = {"UNIDIRECTIONAL_SEQUENCE_LSTM", "BIDIRECTIONAL_SEQUENCE_LSTM", "UNIDIRECTIONAL_SEQUENCE_RNN", "SVDF",
             "VAR_HANDLE", "LSTM", "RNN"}  # fmt: skip
@@ -58,6 +61,7 @@ class Runner:
         self._inputs = [(name, detail["index"]) for name, detail in self.inputs.items()]
         self._outputs = {name: detail["index"] for name, detail in self.outputs.items()}
         ops = {op["op_name"] for op in self.interpreter._get_ops_details()}
+        self.kept = True
         self._stateful = bool(ops & STATEFUL)
 
     def resize(self, shapes: Shapes) -> None:
@@ -65,6 +69,7 @@ class Runner:
             self.interpreter.resize_tensor_input(index, shape)
         self.interpreter.allocate_tensors()
         self.shapes = shapes
+        self.kept = sum(map(math.prod, shapes)) <= MAX_KEPT_VALUES
 
     def run(self, inputs: Mapping[str, NDArray], outputs: Sequence[str]) -> dict[str, NDArray]:
         interpreter = self.interpreter
@@ -178,7 +183,7 @@ class LiteRTEngine:
 
     def _put_back(self, runner: Runner) -> None:
         with self._lock:
-            if len(self._idle) < MAX_IDLE:
+            if len(self._idle) < MAX_IDLE and runner.kept:
                 self._idle.append(runner)
 
     def _check(self, inputs: Mapping[str, NDArray]) -> None:
