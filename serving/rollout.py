@@ -75,7 +75,7 @@ def rollback(root: Path, model: str, server: Server, *, wait: float = LOAD_LIMIT
     before = labels[model][STABLE]
     if PREVIOUS not in labels[model]:
         raise ModelError(
-            f"{model} has nothing to roll back to: version {before} was not promoted since, or what was before it is gone; "
+            f"{model} has nothing to roll back to: {STABLE} is at version {before}, and no promotion of it can be undone; "
             f"`python -m serving.publish promote {model} --to VERSION` moves {STABLE} to any version"
         )
     labels[model][STABLE] = labels[model].pop(PREVIOUS)

@@ -40,6 +40,20 @@ def test_health_asks_for_every_published_model(services: list[Service], tmp_path
     assert serving.example().endswith("/run/fifth.json http://127.0.0.1:18602/v1/models/fifth:predict")
 
 
+def test_label_that_moves_is_no_reason_to_restart_the_model_server(services: list[Service], tmp_path: Path) -> None:
+    serving = next(service for service in services if service.name == "serving")
+    version = tmp_path / "made here" / "repository" / "mlp" / "2"
+    version.mkdir(parents=True)
+    config = version.parents[1] / "models.config"
+    config.write_text("before")
+    before = serving.fingerprint(), serving.loaded()
+    config.write_text("after")
+    assert (serving.fingerprint(), serving.loaded()) == before
+    assert any(flag.startswith("--model_config_file_poll_wait_seconds=") for flag in serving.command)
+    (version / "model.tflite").write_text("a version that is replaced in place is")
+    assert serving.loaded().keys() == {str(version / "model.tflite")}
+
+
 def test_config_is_what_supervisord_reads(services: list[Service]) -> None:
     config_path().parent.mkdir(parents=True)
     (config_path().parent.parent / "logs").mkdir()
