@@ -313,7 +313,7 @@ def test_nothing_is_loaded_from_outside_of_the_model_roots(repository_folder, tm
                 client.reload_config(models(model("mlp", inside / "mlp"), model("new", outside)))
             assert error.value.code == "INVALID_ARGUMENT"
         (inside / "mixed" / "1").symlink_to(inside / "mlp" / "1")
-        client.reload_config(models(model("mixed", inside / "mixed")))
+        client.reload_config(models(model("mixed", inside / "mixed", "all {}")))
         (inside / "mixed" / "2").symlink_to(mlp / "2")
         wait_for(
             lambda: states(client, "mixed") == {1: "AVAILABLE", 2: "END"}, "the link that leads outside is refused"
@@ -321,3 +321,24 @@ def test_nothing_is_loaded_from_outside_of_the_model_roots(repository_folder, tm
         (row,) = client.status("mixed", version=2)
         assert row["error_code"] == "INVALID_ARGUMENT"
         assert "outside of --model_roots" in row["error_message"]
+
+
+def test_call_that_waits_does_not_keep_a_server_from_stopping(serve, add_version, base, tmp_path):
+    add_version(1)
+    running = serve()
+    errors: list[ClientError] = []
+
+    def wait_in_vain() -> None:
+        with GrpcClient(running.grpc_address) as other:
+            try:
+                other.reload_config(models(model("mlp", base), model("never", tmp_path / "never")), timeout=60)
+            except ClientError as error:
+                errors.append(error)
+
+    waiting = threading.Thread(target=wait_in_vain)
+    waiting.start()
+    wait_for(lambda: "new: never" in running.log.read_text(), "the call is at work")
+    running.process.terminate()
+    waiting.join(20)
+    assert [error.code for error in errors] == ["UNAVAILABLE"]
+    assert running.process.wait(15) == 0

@@ -46,10 +46,10 @@ class Manager:
         self._stop = threading.Event()
         self.monitor: Monitor | None = None
         self._wake = threading.Event()  # look now
-        self._loaders = ThreadPoolExecutor(options.num_load_threads or 1, thread_name_prefix="load")
+        self._loaders = ThreadPoolExecutor(max(options.num_load_threads, 1), thread_name_prefix="load")
         # What a servable leaves behind when the last request lets go of it. A SimpleQueue may be filled from a finalizer.
         self._released: queue.SimpleQueue[tuple[list[Callable[[], None]], VersionStatus, str]] = queue.SimpleQueue()
-        for number in range(options.num_unload_threads or 1):
+        for number in range(max(options.num_unload_threads, 1)):
             threading.Thread(target=self._close_released, name=f"unload-{number}", daemon=True).start()
 
     # ------------------------------------------------------------ what requests ask
@@ -213,6 +213,10 @@ class Manager:
         self._wake.wait(seconds)
         self._wake.clear()
 
+    @property
+    def stopping(self) -> bool:
+        return self._stop.is_set()
+
     def stop(self) -> None:
         self._stop.set()
         self._wake.set()
@@ -238,6 +242,8 @@ class Manager:
         for version in aspired:
             status = statuses.setdefault(version, VersionStatus())
             if self._is_due(status, folders[version]):
+                if status.state is State.END:  # another folder in the place of one that could not be loaded
+                    status = statuses[version] = VersionStatus()
                 status.queued, status.retry_at = True, 0.0
                 status.path, status.identity = folders[version]
                 self._loaders.submit(self._load, model.name, version, status)
@@ -277,9 +283,9 @@ class Manager:
                 status.state = State.LOADING
             self._log(f"loading {name} version {version} from {status.path}")
             start = time.monotonic()
-            if not self.roots.allow(status.path):
+            if outside := self.roots.leaving(status.path):
                 raise ServableError(
-                    Code.INVALID_ARGUMENT, f"{status.path} leads to {status.path.resolve()}, outside of --model_roots"
+                    Code.INVALID_ARGUMENT, f"{outside} leads to {outside.resolve()}, outside of --model_roots"
                 )
             servable = Servable(name, version, status.path, self._options)
             leaves = weakref.finalize(

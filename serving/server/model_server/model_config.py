@@ -78,6 +78,12 @@ class Roots:
         real = path.resolve()
         return any(real.is_relative_to(root) for root in self._resolved)
 
+    def leaving(self, folder: Path) -> Path | None:
+        """The first of a folder and all that is in it that is not below a root."""
+        if not self._resolved:
+            return None
+        return next((path for path in (folder, *folder.rglob("*")) if not self.allow(path)), None)
+
     def __str__(self) -> str:
         return ", ".join(map(str, self._roots))
 

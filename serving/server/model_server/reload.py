@@ -37,6 +37,8 @@ async def reload_config(manager: Manager, config: Any, timeout: float | None) ->
         )
     added = await asyncio.to_thread(_apply, manager, config)
     while not manager.loaded(added):
+        if manager.stopping:
+            raise ServingError(Code.UNAVAILABLE, "the server is shutting down")
         if deadline is not None and time.monotonic() > deadline:
             raise ServingError(Code.DEADLINE_EXCEEDED, "Deadline Exceeded")
         await asyncio.sleep(WAIT_STEP)
