@@ -13,7 +13,6 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from model_server.core import Core
 from model_server.errors import StartError
@@ -23,14 +22,12 @@ from model_server.http1 import Http1Server
 from model_server.listening import addresses, bind
 from model_server.manager import Manager
 from model_server.model_config import read_models
-from model_server.monitoring import Monitor, read_monitoring
-from model_server.observe import ObservedCore, ObservedRest, observed
+from model_server.monitoring import Monitor
+from model_server.monitoring_config import read_monitoring
+from model_server.observe import ObservedCore, ObservedRest, Observers, observed
 from model_server.reload import poll_config_file
 from model_server.request_log import RequestLog
 from model_server.rest import RestApplication
-
-if TYPE_CHECKING:
-    from model_server.observe import Observer
 
 LOG_SECONDS = 5.0  # for the requests that are still to be logged when the server ends
 OPTIONS_VARIABLE = "MODEL_SERVER_OPTIONS"  # the flags' values as JSON, set by model_server.launch
@@ -39,13 +36,15 @@ OPTIONS_VARIABLE = "MODEL_SERVER_OPTIONS"  # the flags' values as JSON, set by m
 def start() -> GrpcApplication:
     options = Options({**Options().values, **json.loads(os.environ[OPTIONS_VARIABLE])})
     manager = Manager(read_models(options), options)
+    in_flight = {"GRPC": 0, "REST": 0}
     monitoring = read_monitoring(options) if options.rest_api_port else ""
-    monitor = manager.monitor = Monitor(monitoring, manager) if monitoring else None
+    monitor = manager.monitor = Monitor(monitoring, manager, in_flight) if monitoring else None
     log = RequestLog(manager, options.request_log_root, monitor) if options.request_log_root else None
-    observers: list[Observer] = [found for found in (monitor, log) if found is not None]
+    watchers = [found for found in (monitor, log) if found is not None]
+    observers = Observers(watchers, in_flight) if watchers else None
     core = ObservedCore(manager, options) if observers else Core(manager, options)
     grpc = GrpcApplication(core)
-    if observers:
+    if observers is not None:
         grpc.methods = observed(grpc.methods, observers)
     rest: list[Http1Server] = []
     threading.Thread(target=_wait_for_signal, args=(core, grpc, rest, log), name="signals", daemon=True).start()

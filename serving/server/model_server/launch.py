@@ -19,7 +19,7 @@ from model_server.errors import StartError
 from model_server.flags import Options, parse, usage
 from model_server.listening import addresses, check_listening, check_socket_path
 from model_server.model_config import read_models
-from model_server.monitoring import read_monitoring
+from model_server.monitoring_config import read_monitoring
 from model_server.tls import check_tls, read_tls
 
 if TYPE_CHECKING:

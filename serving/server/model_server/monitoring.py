@@ -1,6 +1,4 @@
-"""Metrics: --monitoring_config_file, TF Serving's series and our own, and the page on the REST port.
-
-    prometheus_config { enable: true  path: "/monitoring/prometheus/metrics" }
+"""Metrics: TF Serving's series and our own, and their page on the REST port.
 
 TF Serving's have its names (a colon for each slash), labels and buckets; those of ours begin with ``model_server_``.
 """
@@ -9,26 +7,22 @@ from __future__ import annotations
 
 import resource
 import time
+from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from google.protobuf import text_format
+import numpy as np
 
-from model_server.errors import Code, StartError
+from model_server.errors import Code
 from model_server.metrics import Registry, exponential
-from model_server.protos import declare
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
-    from model_server.flags import Options
     from model_server.manager import Manager
     from model_server.metrics import CounterCell, HistogramCell, Row
     from model_server.observe import Call
 
-DEFAULT_PATH = "/monitoring/prometheus/metrics"
-PROMETHEUS_CONFIG = declare("PrometheusConfig", enable="bool", path="string")
-MONITORING_CONFIG = declare("MonitoringConfig", prometheus_config="tensorflow.serving.PrometheusConfig")
 # tensorflow_serving/servables/tensorflow/util.cc: 10 µs to 20 minutes; batching_session.cc: 100 µs to 1 s, 1 to 8192 rows.
 LATENCY_MICROS = exponential(10, 1.8, 33)
 QUEUING_MICROS = exponential(100, 1.2, 52)
@@ -37,39 +31,20 @@ SECONDS = [5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1,
 # Names of models that are not there come from clients; beyond so many they are counted together, as OTHER.
 MAX_UNKNOWN_NAMES = 100
 OTHER = "(other)"
+# Answered requests are counted so many at a time, and whenever the page is asked for.
+COUNTED_TOGETHER = 256
 # TF Serving's label of a session that runs a SavedModel, with or without its TFLite runtime.
 RUNTIME = "TF1"
-
-
-def read_monitoring(options: Options) -> str:
-    """The page's path, empty where there is none. Raises StartError."""
-    file = options.monitoring_config_file
-    if not file:
-        return ""
-    config = MONITORING_CONFIG()
-    try:
-        text_format.Parse(Path(file).read_text("utf-8"), config)
-    except OSError as error:
-        raise StartError(f"--monitoring_config_file={file} cannot be read: {error.strerror}; check the path") from None
-    except (text_format.ParseError, UnicodeDecodeError) as error:
-        raise StartError(
-            f"--monitoring_config_file={file} is no MonitoringConfig in text format: {error}; "
-            "write prometheus_config { enable: true }"
-        ) from None
-    path = config.prometheus_config.path or DEFAULT_PATH
-    if not path.startswith("/") or "?" in path:
-        raise StartError(f"{file}: the path {path!r} cannot be asked for; write for example {DEFAULT_PATH}")
-    return path if config.prometheus_config.enable else ""
 
 
 OK = Code.OK
 
 
-class _Answered(NamedTuple):
-    """The cells of one kind of answered request."""
+class _Cells(NamedTuple):
+    """What an answered request is counted in; TF Serving counts a MultiInference only where it counts runs."""
 
-    requests: CounterCell
-    latency: HistogramCell
+    requests: CounterCell | None
+    latency: HistogramCell | None
     runtime: HistogramCell
     codes: CounterCell
     total: HistogramCell
@@ -77,16 +52,24 @@ class _Answered(NamedTuple):
     compute: HistogramCell
 
 
+class _Answered:
+    """The answered requests of one kind. Their times wait until there are some: counted together they cost a tenth."""
+
+    def __init__(self, cells: _Cells) -> None:
+        self.times: deque[tuple[float, float, float]] = deque()  # seconds in all, queueing, computing
+        self.cells = cells
+
+
 class Monitor:
-    """Every metric of the server. It observes requests; the manager and the batcher tell it the rest."""
+    """Every metric of the server. It observes requests; the manager and the request log tell it the rest."""
 
     content_type = b"text/plain; version=0.0.4; charset=utf-8"
 
-    def __init__(self, path: str, manager: Manager) -> None:
+    def __init__(self, path: str, manager: Manager, in_flight: Mapping[str, int]) -> None:
         self._path = path.encode()
         self._manager = manager
         self._unknown: set[str] = set()
-        self._in_flight = {"GRPC": 0, "REST": 0}
+        self._in_flight = in_flight
         self._answered: dict[tuple[str, int, str, str, str], _Answered] = {}
         self._registry = Registry()
         self._lock = self._registry.lock
@@ -161,49 +144,59 @@ class Monitor:
 
     # ------------------------------------------------------------ what happens
 
-    def started(self, call: Call) -> None:
-        self._in_flight[call.protocol] += 1
-
     def ended(self, call: Call) -> None:
-        self._in_flight[call.protocol] -= 1
         servable, signature = call.servable, call.signature
         if call.code is not OK or servable is None or signature is None:
             self._failed_or_asked(call)
             return
         key = (servable.name, servable.version, signature.name, call.api, call.protocol)
-        with self._lock:
-            cells = self._answered.get(key) or self._new_answered(key)
-            micros, compute = int(call.seconds * 1e6), call.compute
-            run_micros = int(compute * 1e6)
-            if call.api != "MultiInference":  # of which TF Serving counts only the runtime
-                cells.requests.value += 1
-                cells.latency.add(micros)
-            cells.runtime.add(run_micros + int(call.queue * 1e6))
-            self._runs.value += 1
-            self._run_micros.value += run_micros
-            cells.codes.value += 1
-            cells.total.add(call.seconds)
-            cells.queue.add(call.queue)
-            cells.compute.add(compute)
+        answered = self._answered.get(key)
+        if answered is None:
+            with self._lock:
+                answered = self._answered.setdefault(key, self._new_answered(*key))
+        answered.times.append((call.seconds, call.queue, call.compute))
+        if len(answered.times) >= COUNTED_TOGETHER:
+            with self._lock:
+                self._count(answered)
 
-    def _new_answered(self, key: tuple[str, int, str, str, str]) -> _Answered:
-        name, version, signature, api, protocol = key
-        shown, ours = str(version), protocol.lower()
-        seconds = [self._seconds.cell(name, shown, signature, ours, phase) for phase in ("total", "queue", "compute")]
-        found = self._answered[key] = _Answered(
-            self._requests.cell(name, OK.name),
-            self._latency.cell(name, _api_label(api, protocol), protocol),
-            self._runtime.cell(name, api, RUNTIME),
-            self._codes.cell(name, shown, OK.name, ours),
-            *seconds,
+    def _new_answered(self, name: str, version: int, signature: str, api: str, protocol: str) -> _Answered:
+        shown, ours, counted = str(version), protocol.lower(), api != "MultiInference"
+        total, queue, compute = (
+            self._seconds.cell(name, shown, signature, ours, phase) for phase in ("total", "queue", "compute")
         )
-        return found
+        return _Answered(
+            _Cells(
+                self._requests.cell(name, OK.name) if counted else None,
+                self._latency.cell(name, _api_label(api, protocol), protocol) if counted else None,
+                self._runtime.cell(name, api, RUNTIME),
+                self._codes.cell(name, shown, OK.name, ours),
+                total,
+                queue,
+                compute,
+            )
+        )
+
+    def _count(self, answered: _Answered) -> None:
+        times = [answered.times.popleft() for _ in range(len(answered.times))]
+        if not times:
+            return
+        cells = answered.cells
+        total, queue, compute = np.array(times).T
+        if cells.requests is not None and cells.latency is not None:
+            cells.requests.add(len(times))
+            cells.latency.add_all(np.trunc(total * 1e6))
+        cells.runtime.add_all(np.trunc((queue + compute) * 1e6))
+        self._runs.add(len(times))
+        self._run_micros.add(int(compute.sum() * 1e6))
+        cells.codes.add(len(times))
+        cells.total.add_all(total)
+        cells.queue.add_all(queue)
+        cells.compute.add_all(compute)
 
     def _failed_or_asked(self, call: Call) -> None:
         """A request that failed, or one for a status or metadata by REST, which TF Serving counts like the others."""
         with self._lock:
-            known = call.servable is not None
-            name = call.model if known else self._shown(call.model)
+            name = call.model if call.servable is not None else self._shown(call.model)
             if call.api != "MultiInference":
                 self._requests.cell(name, call.code.name).add()
                 if call.code is OK:
@@ -247,6 +240,9 @@ class Monitor:
             return None
         if query:
             return 400, b"Unexpected path: %s?%s. Should be %s" % (self._path, query, self._path)
+        with self._lock:
+            for answered in self._answered.values():
+                self._count(answered)
         page = self._registry.page()
         with self._lock:
             self._forget_unloaded()

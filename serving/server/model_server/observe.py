@@ -57,11 +57,37 @@ class Call:
 
 
 class Observer(Protocol):
-    def started(self, call: Call) -> None:
-        """Called on the event loop of the request's protocol."""
-
     def ended(self, call: Call) -> None:
-        """The same, once for each started call. It must not raise."""
+        """Called on the event loop of the request's protocol. It must not raise, and not hold the servable."""
+
+
+class Observers:
+    """Those who are told of each call. ``in_flight`` counts, by protocol, the calls that have not ended."""
+
+    def __init__(self, observers: Sequence[Observer], in_flight: dict[str, int]) -> None:
+        self._ended = [observer.ended for observer in observers]
+        self._in_flight = in_flight  # each number is written by its protocol's event loop alone
+
+    def begin(self, call: Call) -> float:
+        """Makes ``call`` the current one; returns the time for ``end``."""
+        CURRENT.set(call)
+        self._in_flight[call.protocol] += 1
+        return perf_counter()
+
+    def end(self, call: Call, start: float, error: BaseException | None = None) -> None:
+        call.seconds = perf_counter() - start
+        self._in_flight[call.protocol] -= 1
+        if error is not None:
+            call.code = _code(error)
+        if call.servable is not None:
+            call.model = call.servable.name
+        elif call.protocol == "GRPC":
+            call.model = _model_name(call)
+        for ended in self._ended:
+            ended(call)
+        # Nothing may hold a servable longer than its requests, and a connection's own context may keep this call.
+        call.servable, call.inputs, call.outputs = None, Call.inputs, Call.outputs
+        CURRENT.set(None)
 
 
 CURRENT: ContextVar[Call | None] = ContextVar("call", default=None)
@@ -113,7 +139,7 @@ class ObservedCore(Core):
 class ObservedRest(RestApplication):
     """``monitor`` has a page here; None: metrics are off."""
 
-    def __init__(self, core: Core, observers: Sequence[Observer], monitor: Monitor | None) -> None:
+    def __init__(self, core: Core, observers: Observers, monitor: Monitor | None) -> None:
         super().__init__(core)
         self._observers, self._monitor = observers, monitor
 
@@ -122,64 +148,51 @@ class ObservedRest(RestApplication):
             page = self._monitor.page(scope["raw_path"], scope["query_string"])
             if page is not None:
                 return page[0], [(b"content-type", self._monitor.content_type)], page[1]
-        name, verb = _named(scope["method"], scope["raw_path"], scope["query_string"])
-        call = Call("REST", verb.capitalize(), body)
-        call.model = name
-        with _Observed(call, self._observers):
-            status, headers, answer = await super()._answer(scope, body)
-            if status != 200:  # not by an exception: an answer without TF Serving's JSON
-                call.code = Code.INVALID_ARGUMENT if status == 400 else Code.NOT_FOUND
-            call.answer = answer
-        return status, headers, answer
+        asked = _asked(scope["method"], scope["raw_path"], scope["query_string"])
+        if asked is None:
+            return await super()._answer(scope, body)
+        call = Call("REST", asked[1], body)
+        call.model = asked[0]
+        start = self._observers.begin(call)
+        try:
+            status, headers, call.answer = await super()._answer(scope, body)
+        except BaseException as error:
+            self._observers.end(call, start, error)
+            raise
+        if status != 200:  # not by an exception: an answer without TF Serving's JSON
+            call.code = Code.INVALID_ARGUMENT
+        self._observers.end(call, start)
+        return status, headers, call.answer
 
 
-_named = lru_cache(maxsize=1024)(named)
+@lru_cache(maxsize=128)
+def _asked(method: str, raw_path: bytes, query: bytes) -> tuple[str, str] | None:
+    """Model and API of a request; None for one that TF Serving's handler is never given, or does not look at."""
+    if raw_path[:4].lower() != b"/v1/" or method == "OPTIONS":
+        return None
+    name, verb = named(method, raw_path, query)
+    return name, verb.capitalize()
 
 
-def observed(methods: Mapping[str, Method], observers: Sequence[Observer]) -> dict[str, Method]:
+def observed(methods: Mapping[str, Method], observers: Observers) -> dict[str, Method]:
     """The gRPC methods, those that run a model observed."""
 
     def observe(api: str, method: Method) -> Method:
         async def run(body: bytes, timeout: float | None) -> bytes:
             call = Call("GRPC", api, body)
-            with _Observed(call, observers):
+            start = observers.begin(call)
+            try:
                 call.answer = await method(body, timeout)
+            except BaseException as error:
+                observers.end(call, start, error)
+                raise
+            observers.end(call, start)
             return call.answer
 
         return run
 
     apis = {_SERVICE + api: api for api in ("Predict", "Classify", "Regress", "MultiInference")}
     return {path: observe(apis[path], method) if path in apis else method for path, method in methods.items()}
-
-
-class _Observed:
-    """Makes ``call`` the current one, and tells the observers when it ends, however that is."""
-
-    __slots__ = ("_call", "_observers", "_start")
-
-    def __init__(self, call: Call, observers: Sequence[Observer]) -> None:
-        self._call, self._observers = call, observers
-
-    def __enter__(self) -> None:
-        CURRENT.set(self._call)
-        for observer in self._observers:
-            observer.started(self._call)
-        self._start = perf_counter()
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        call = self._call
-        call.seconds = perf_counter() - self._start
-        if error is not None:
-            call.code = _code(error)
-        if call.servable is not None:
-            call.model = call.servable.name
-        elif call.protocol == "GRPC":
-            call.model = _model_name(call)
-        for observer in self._observers:
-            observer.ended(call)
-        # Nothing may hold a servable longer than its requests, and a connection's own context may keep this call.
-        call.servable, call.inputs, call.outputs = None, Call.inputs, Call.outputs
-        CURRENT.set(None)
 
 
 def _code(error: BaseException) -> Code:

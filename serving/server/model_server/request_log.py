@@ -95,9 +95,6 @@ class RequestLog:
         self._thread = threading.Thread(target=self._run, name="request-log", daemon=True)
         self._thread.start()
 
-    def started(self, call: Call) -> None:
-        """A request is logged when it has its answer."""
-
     def ended(self, call: Call) -> None:
         servable = call.servable
         if call.code is not Code.OK or servable is None or call.api not in _LOGS:

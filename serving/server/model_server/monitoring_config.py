@@ -1,0 +1,42 @@
+"""--monitoring_config_file: TF Serving's MonitoringConfig in text format.
+
+prometheus_config { enable: true  path: "/monitoring/prometheus/metrics" }
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from google.protobuf import text_format
+
+from model_server.errors import StartError
+from model_server.protos import declare
+
+if TYPE_CHECKING:
+    from model_server.flags import Options
+
+DEFAULT_PATH = "/monitoring/prometheus/metrics"
+PROMETHEUS_CONFIG = declare("PrometheusConfig", enable="bool", path="string")
+MONITORING_CONFIG = declare("MonitoringConfig", prometheus_config="tensorflow.serving.PrometheusConfig")
+
+
+def read_monitoring(options: Options) -> str:
+    """The page's path, empty where there is none. Raises StartError."""
+    file = options.monitoring_config_file
+    if not file:
+        return ""
+    config = MONITORING_CONFIG()
+    try:
+        text_format.Parse(Path(file).read_text("utf-8"), config)
+    except OSError as error:
+        raise StartError(f"--monitoring_config_file={file} cannot be read: {error.strerror}; check the path") from None
+    except (text_format.ParseError, UnicodeDecodeError) as error:
+        raise StartError(
+            f"--monitoring_config_file={file} is no MonitoringConfig in text format: {error}; "
+            "write prometheus_config { enable: true }"
+        ) from None
+    path = config.prometheus_config.path or DEFAULT_PATH
+    if not path.startswith("/") or "?" in path:
+        raise StartError(f"{file}: the path {path!r} cannot be asked for; write for example {DEFAULT_PATH}")
+    return path if config.prometheus_config.enable else ""
