@@ -41,12 +41,13 @@ class Subject:
 
 
 def post(body: Any, path: str = "", verb: str = "predict") -> Question:
-    """A REST request; ``body`` is text, JSON, or made from the subject."""
+    """A REST request; ``body`` is text, JSON, or made from the subject. Without ``verb``, classify or regress."""
 
     def ask(subject: Subject) -> Step:
         content = body(subject) if callable(body) else body
         text = content if isinstance(content, str) else json.dumps(content)
-        return {"rest": f"POST /v1/models/{subject.model}{path}:{verb}", "request": text}
+        asked = verb or INFERENCE[subject.model]
+        return {"rest": f"POST /v1/models/{subject.model}{path}:{asked}", "request": text}
 
     return ask
 
@@ -104,6 +105,26 @@ def example_list(method: str = "", more: str = "", count: int = 2, signature: st
         )
         spec = f'model_spec {{ name: "{subject.model}" signature_name: "{signature or name}" }}'
         return {"grpc": method or name.capitalize(), "request": f"{spec} input {{ example_list {{ {listed} }} }}"}
+
+    return ask
+
+
+def serialized(subject: Subject) -> NDArray:
+    """Two rows as serialized tf.Examples: what a signature on tf.Example takes from Predict."""
+    found = []
+    for row in subject.rows[:2]:
+        example = protos.Example()
+        example.features.feature[subject.input].float_list.value.extend(row.ravel().tolist())
+        found.append(example.SerializeToString())
+    return np.array(found, object)
+
+
+def predict_examples(inputs: Callable[[Subject], NDArray], outputs: tuple[str, ...] = ()) -> Question:
+    """A gRPC Predict of the signature on tf.Example."""
+
+    def ask(subject: Subject) -> Step:
+        spec = f'signature_name: "{INFERENCE[subject.model]}"'
+        return predict(lambda s: {"inputs": inputs(s)}, spec=spec, outputs=outputs)(subject)
 
     return ask
 
@@ -259,6 +280,14 @@ EXAMPLES: dict[str, Question] = {
     ),
     "REST Example, a feature too short": examples(lambda example: {name: v[:-1] for name, v in example.items()}),
     "REST Example, a feature too long": examples(lambda example: {name: v + v[:1] for name, v in example.items()}),
+    "REST Example, context": post(
+        lambda s: {
+            "signature_name": INFERENCE[s.model],
+            "context": {s.input: s.rows[0].ravel().tolist()},
+            "examples": [{}, {"more": "text"}],
+        },
+        verb="",
+    ),
     "REST Example, unknown signature": examples(signature="none"),
     "REST Example, a signature for predict": examples(signature="serving_default"),
     "REST Example, predict of examples": post(
@@ -271,6 +300,13 @@ EXAMPLES: dict[str, Question] = {
     "gRPC Example, unknown signature": example_list(signature="none"),
     "gRPC Example, a signature for predict": example_list(signature="serving_default"),
     "gRPC Example, multi-inference": multi_inference,
+    "gRPC Example, predict": predict_examples(serialized),
+    "gRPC Example, predict, no row": predict_examples(lambda s: serialized(s)[:0]),
+    "gRPC Example, predict, an axis too many": predict_examples(lambda s: serialized(s)[:, np.newaxis]),
+    "gRPC Example, predict, no example": predict_examples(lambda s: np.array([b"no example"], object)),
+    "gRPC Example, predict, an empty example": predict_examples(lambda s: np.array([b""], object)),
+    "gRPC Example, predict, a dtype that does not fit": predict_examples(lambda s: s.rows[:2]),
+    "gRPC Example, predict, unknown output": predict_examples(serialized, outputs=("none",)),
 }
 STRINGS: dict[str, Question] = {
     "gRPC, strings": predict(
