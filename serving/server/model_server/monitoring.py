@@ -17,7 +17,7 @@ from model_server.errors import Code
 from model_server.metrics import Registry, exponential
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from model_server.manager import Manager
     from model_server.metrics import CounterCell, HistogramCell, Row
@@ -117,6 +117,26 @@ class Monitor:
         self._run_micros = counter(
             f"{core}graph_run_time_usecs", "The total time spent on executing graphs in microseconds."
         ).cell()
+        session = f"{serving}batching_session:"
+        self._queuing = histogram(
+            f"{session}queuing_latency",
+            "Distribution of wall time spent (in microseconds) in queuing",
+            ("thread_pool_name",),
+            limits=QUEUING_MICROS,
+        )
+        self._wrapped_runs = counter(f"{session}wrapped_run_count", "Total count of run calls on the wrapped session")
+        self._input_rows = histogram(
+            f"{session}input_batch_size", "Tracks the batch size distribution on the inputs.", limits=ROWS
+        )
+        self._batch_rows = histogram(
+            f"{session}processed_batch_size", "Tracks the batch size distribution on processing.", limits=ROWS
+        )
+        self._padding = histogram(
+            f"{session}padding_size",
+            "Tracks the padding size distribution on batches.",
+            ("execution_batch_size",),
+            limits=ROWS,
+        )
 
     def _define_ours(self) -> None:
         self._codes = self._registry.counter(
@@ -231,6 +251,24 @@ class Monitor:
         """Requests were written to the request log, or were lost for the reason that ``code`` stands for."""
         with self._lock:
             self._logs.cell(model, code.name).add(number)
+
+    # ------------------------------------------------------------ batches (batching.BatchObserver)
+
+    def request_came(self, rows: int, inputs: int) -> None:
+        with self._lock:
+            for _ in range(inputs):  # TF Serving counts each tensor
+                self._input_rows.cell().add(rows)
+
+    def batch_began(self, queued: Sequence[float], rows: int, added: int) -> None:
+        with self._lock:
+            for seconds in queued:
+                self._queuing.cell("").add(int(seconds * 1e6))
+            self._batch_rows.cell().add(rows)
+            self._padding.cell(str(rows)).add(added)
+
+    def batch_ran(self) -> None:
+        with self._lock:
+            self._wrapped_runs.cell().add()
 
     # ------------------------------------------------------------ what is asked
 

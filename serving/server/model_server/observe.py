@@ -135,6 +135,11 @@ class ObservedCore(Core):
         call.outputs = results
         return results
 
+    def _was_batched(self, queue_seconds: float, compute_seconds: float) -> None:
+        call = CURRENT.get()
+        if call is not None:
+            call.queue, call.compute = queue_seconds, compute_seconds
+
 
 class ObservedRest(RestApplication):
     """``monitor`` has a page here; None: metrics are off."""
