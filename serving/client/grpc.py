@@ -40,6 +40,10 @@ _OPTIONS = [
 ]
 
 
+# What grpcio itself says when there is no connection, or no longer one; servers have other words for UNAVAILABLE.
+_NO_CONNECTION = ("connect", "socket closed", "goaway", "broken pipe")
+
+
 class Question(NamedTuple):
     method: str
     request: Any
@@ -193,7 +197,7 @@ def _error(error: Any, address: str, limit: float) -> ClientError:
     code, details = error.code().name, error.details() or ""
     if code == "DEADLINE_EXCEEDED":
         return TimedOut(address, limit)
-    if code == "UNAVAILABLE" and ("connect" in details or "Socket closed" in details):
+    if code == "UNAVAILABLE" and any(sign in details.lower() for sign in _NO_CONNECTION):
         return Unreachable(address, details.splitlines()[0][:200])
     return Refused(code, details)
 

@@ -132,6 +132,7 @@ def test_no_request_fails_while_versions_come_move_and_go(root, exports):
             assert traffic.seen() == {("stable", 2, ""), ("canary", 2, "")}
         finally:
             answers = traffic.stop()
+        assert "Traceback" not in running.log.read_text()
     assert [error for _, _, error in answers if error] == []
     assert {version for _, version, _ in answers} == {1, 2}
 

@@ -95,7 +95,8 @@ class Leaving:
         self._look = asyncio.get_running_loop().create_task(self._watch())
 
     async def _watch(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
+        # Shielded: pyvoy sets the future that it gave out even after a cancellation, and asyncio would report that.
+        while (await asyncio.shield(self._receive()))["type"] != "http.disconnect":
             await asyncio.sleep(LOOK_EVERY_SECONDS)
         self.gone = True
         if self._task is not None:
