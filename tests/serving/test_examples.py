@@ -223,6 +223,12 @@ REFUSED = {
     ),
     "text instead of an Example": (b"hello world", "Could not parse example input, value: 'hello world'"),
     "bytes that are no text": (b"\xff\xfe\xfd", "Could not parse example input, value: '\ufffd\ufffd\ufffd'"),
+    "another kind of list": (wire(_PACKED, kind=4), "Unsupported datatype."),
+    "values that end too early": (
+        wire(b"\x0a\x78" + _FLOATS[:50]),
+        "Name: <unknown>, Key: features, Index: 1.  Can't parse serialized Example.",
+    ),
+    "a name without a feature": (b"\x0a\x0c\x0a\x0a\x0a\x08features", "Could not parse example input, value: '\n"),
     "the last of two features of that name": (
         GOOD + wire(b"\x0a\x01\x01", kind=3),
         "Name: <unknown>, Key: features, Index: 1.  Data types don't match. Data type: int64 but expected type: float",
@@ -232,6 +238,8 @@ TAKEN = {
     "packed": GOOD,
     "not packed": wire(_UNPACKED),
     "the first of two features of that name": wire(b"\x0a\x01\x01", kind=3) + GOOD,
+    "the one of two features of that name that is not empty": GOOD + b"\x0a\x0e\x0a\x0c\x0a\x08features\x12\x00",
+    "a name that is no text": GOOD + wire(b"", name=b"\xff\xfe", kind=7),
     "a feature too many": GOOD + wire(b"\x0a\x01a", name=b"more", kind=1),
     "a field that nobody knows": GOOD + b"\x1a\x01a",
 }
@@ -242,7 +250,9 @@ def test_example_that_does_not_fit_is_refused_in_tensorflows_words(case: str, as
     data, message = REFUSED[case]
     with GrpcClient(asked.grpc_address) as client, pytest.raises(Refused) as error:
         client.predict("mlp", strings(GOOD, data), signature="classify")
-    assert (error.value.code, _NODES.sub("", error.value.message)) == ("INVALID_ARGUMENT", message)
+    found = _NODES.sub("", error.value.message)
+    assert error.value.code == "INVALID_ARGUMENT"
+    assert found == message or (message.endswith("value: '\n") and found.startswith(message))
 
 
 @pytest.mark.parametrize("case", TAKEN)

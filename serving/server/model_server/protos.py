@@ -22,8 +22,8 @@ for _file in FILES:
 def _unparsed_examples() -> descriptor_pb2.FileDescriptorProto:
     """The requests of Classify, Regress and MultiInference with each Example left as bytes: the same on the wire.
 
-    The graph (or engines/litert_examples.py) parses Examples; taking them apart and together again here would be waste.
-    TF Serving has such a message of its own (tensorflow_serving/apis/internal/serialized_input.proto).
+    The graph (or example_parser.py) parses Examples; taking them apart and together again here would be waste. And an
+    Example with each Feature left as bytes, a key that need not be UTF-8 among them. TF Serving has such a message of its own (tensorflow_serving/apis/internal/serialized_input.proto).
     """
     file = descriptor_pb2.FileDescriptorProto(name="model_server/examples.proto", package="model_server")
     file.dependency.extend(["tensorflow_serving/apis/model.proto", "tensorflow_serving/apis/inference.proto"])
@@ -47,6 +47,9 @@ def _unparsed_examples() -> descriptor_pb2.FileDescriptorProto:
     spec, task = ".tensorflow.serving.ModelSpec", ".tensorflow.serving.InferenceTask"
     add("ExamplesRequest", ("model_spec", 1, spec, False), ("input", 2, ".model_server.Input", False))
     add("MultiInferenceRequest", ("tasks", 1, task, True), ("input", 2, ".model_server.Input", False))
+    add("Entry", ("key", 1, None, False), ("value", 2, None, False))
+    add("Features", ("feature", 1, ".model_server.Entry", True))
+    add("Example", ("features", 1, ".model_server.Features", False))
     return file
 
 
@@ -104,6 +107,9 @@ InferenceTask = message("tensorflow.serving.InferenceTask")
 ClassificationResponse = message("tensorflow.serving.ClassificationResponse")
 RegressionResponse = message("tensorflow.serving.RegressionResponse")
 MultiInferenceResponse = message("tensorflow.serving.MultiInferenceResponse")
+UnparsedExample = message("model_server.Example")
+FloatList = message("tensorflow.FloatList")
+Int64List = message("tensorflow.Int64List")
 ExamplesRequest = message("model_server.ExamplesRequest")
 MultiInferenceRequest = message("model_server.MultiInferenceRequest")
 POOL = _POOL

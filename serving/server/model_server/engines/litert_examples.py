@@ -9,22 +9,19 @@ the same answers::
         "regress": {"features": …, "outputs": {"outputs": {"same_as": "y"}}}}}
 
 ``features`` are serving_default's inputs, a row each, dense. An output is a list of labels for every row, [1 - p, p] of an
-output p [N, 1], or an output as it is. Errors are worded as TensorFlow's parser words them
-(tensorflow/core/util/example_proto_fast_parsing.cc), without the name of a graph's node.
+output p [N, 1], or an output as it is.
 """
 
 from __future__ import annotations
 
 import json
-import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from google.protobuf.message import DecodeError
 
 from model_server.errors import Code, ServableError, invalid
+from model_server.example_parser import LISTS, Feature, parse
 from model_server.examples import INPUT
-from model_server.protos import Example
 from model_server.signatures import DEFAULT
 
 if TYPE_CHECKING:
@@ -37,16 +34,7 @@ if TYPE_CHECKING:
     from model_server.signatures import Signature
 
 FILE = "litert.json"
-_LISTS = {"float32": "float_list", "int64": "int64_list"}  # dtype → the list of a Feature that holds it
-_TYPES = {"bytes_list": "string", "float_list": "float", "int64_list": "int64"}
 _STRING = 7  # DT_STRING
-
-
-class Feature(NamedTuple):
-    name: str
-    list: str
-    dtype: np.dtype
-    shape: tuple[int, ...]
 
 
 class ExampleSignature(NamedTuple):
@@ -82,42 +70,6 @@ class LiteRTExamples:
         """The LiteRTEngine, which whoever made it closes, holds everything."""
 
 
-def parse(examples: NDArray, features: Sequence[Feature]) -> dict[str, NDArray]:
-    """Serialized Examples [N] → dense features, each [N, *shape]. Raises ServingError INVALID_ARGUMENT."""
-    columns = [np.empty((len(examples), math.prod(feature.shape)), feature.dtype) for feature in features]
-    for index, data in enumerate(examples.tolist()):
-        try:
-            sent = Example.FromString(data).features.feature
-        except DecodeError:
-            raise invalid(f"Could not parse example input, value: '{data.decode('utf-8', 'replace')}'") from None
-        for feature, column in zip(features, columns, strict=True):
-            kind = sent[feature.name].WhichOneof("kind") if feature.name in sent else None
-            expected = _TYPES[feature.list]
-            if kind is None:
-                raise invalid(
-                    f"Name: <unknown>, Feature: {feature.name} (data type: {expected}) is required but could not be found."
-                )
-            where = f"Name: <unknown>, Key: {feature.name}, Index: {index}."
-            if kind != feature.list:
-                raise invalid(
-                    f"{where}  Data types don't match. Data type: {_TYPES[kind]} but expected type: {expected}"
-                )
-            values = getattr(sent[feature.name], kind)
-            count = len(values.value)
-            if count != column.shape[1]:
-                shape = str(list(feature.shape)).replace(" ", "")
-                raise invalid(
-                    f"{where}  Number of {expected} values != expected.  Values size: {count} but output shape: {shape}"
-                )
-            if kind == "float_list":
-                # A packed field ends with the array's own memory; a Python float for each value would cost more.
-                column[index] = np.frombuffer(values.SerializeToString()[-4 * count :], np.float32)
-            else:
-                column[index] = values.value
-    rows = len(examples)
-    return {f.name: column.reshape(rows, *f.shape) for f, column in zip(features, columns, strict=True)}
-
-
 def read_example_signatures(
     folder: Path, engine: LiteRTEngine, signatures: Mapping[str, Signature]
 ) -> dict[str, ExampleSignature]:
@@ -140,11 +92,10 @@ def _signature(entry: Mapping[str, Any], engine: LiteRTEngine, signature: Signat
     if signature.inputs != {INPUT: _STRING}:
         raise ValueError(f"signature {signature.name} does not take one string tensor, {INPUT}")
     features = tuple(
-        Feature(name, _LISTS[of["dtype"]], np.dtype(of["dtype"]), tuple(of["shape"]))
-        for name, of in entry["features"].items()
+        Feature(name, of["dtype"], tuple(of["shape"])) for name, of in entry["features"].items() if of["dtype"] in LISTS
     )
     taken = {name: (np.dtype(dtype), tuple(shape[1:])) for name, (dtype, shape) in engine.inputs.items()}
-    if {f.name: (f.dtype, f.shape) for f in features} != taken:
+    if {f.name: (np.dtype(f.dtype), f.shape) for f in features} != taken:
         raise ValueError(f"the features of {signature.name} are not the inputs of model.tflite")
     needed: list[str] = []
     outputs = {name: _output(of, needed) for name, of in entry["outputs"].items()}
