@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 
 FLUSH_SECONDS = 0.2  # a record is in its file at most so much later
 MAX_FILE_BYTES = 64 << 20  # a file that has grown larger is closed, and another one begun
+WRITTEN_TOGETHER = 1 << 20  # bytes
 MAX_QUEUED_BYTES = 64 << 20  # requests that come while so much waits for the disk are not logged
 # Fields of PredictionLog: TF Serving's apis/prediction_log.proto.
 _LOGS = {"Classify": 2, "Regress": 3, "MultiInference": 4, "Predict": 6}
@@ -117,12 +118,12 @@ class RequestLog:
             len(call.body) + len(call.answer),
         )
         with self._lock:
-            fits = self._waiting_bytes + entry.size <= MAX_QUEUED_BYTES
+            fits = not self._waiting_bytes or self._waiting_bytes + entry.size <= MAX_QUEUED_BYTES
             if fits:
                 self._waiting.append(entry)
                 self._waiting_bytes += entry.size
         if not fits:
-            self._lost(config.prefix, entry.model, 1, Code.RESOURCE_EXHAUSTED, "the disk is too slow")
+            self._lost((config.prefix, entry.model), 1, Code.RESOURCE_EXHAUSTED, "the disk is too slow")
             self._wake.set()
 
     def close(self, seconds: float) -> None:
@@ -137,26 +138,34 @@ class RequestLog:
         while not self._closing:
             self._wake.wait(FLUSH_SECONDS)
             self._wake.clear()
-            self._write_all()
-        self._write_all()
+            try:
+                self._write_waiting()
+                self._close_unwanted()
+            except Exception as error:  # the thread must outlive whatever a file system does
+                _say(f"the request log had to skip something: {type(error).__name__}: {error}")
+        self._write_waiting()
         for file in self._files.values():
             file.close()
 
-    def _write_all(self) -> None:
+    def _write_waiting(self) -> None:
         records: dict[tuple[Path, str], list[bytes]] = {}
-        while self._waiting:
+        size = 0
+        for _ in range(len(self._waiting)):
             entry = self._waiting.popleft()
             with self._lock:
                 self._waiting_bytes -= entry.size
             key = entry.config.prefix, entry.model
             try:
-                records.setdefault(key, []).append(framed(_prediction_log(entry)))
+                record = framed(_prediction_log(entry))
             except Exception as error:  # one request that cannot be written must not end the log
-                self._lost(*key, 1, Code.INTERNAL, f"{type(error).__name__}: {error}")
-            if not self._waiting or sum(map(len, records[key])) >= MAX_FILE_BYTES:
+                self._lost(key, 1, Code.INTERNAL, f"{type(error).__name__}: {error}")
+                continue
+            records.setdefault(key, []).append(record)
+            size += len(record)
+            if size >= WRITTEN_TOGETHER:
                 self._write(records)
-                records = {}
-        self._close_unwanted()
+                records, size = {}, 0
+        self._write(records)
 
     def _write(self, records: Mapping[tuple[Path, str], list[bytes]]) -> None:
         for key, found in records.items():
@@ -166,22 +175,25 @@ class RequestLog:
                 self._files[key].write(b"".join(found))
             except OSError as error:
                 code = _CODES.get(error.errno or 0, Code.UNAVAILABLE)
-                self._lost(*key, len(found), code, error.strerror or str(error))
+                self._lost(key, len(found), code, error.strerror or str(error))
             else:
                 self._written(key, len(found))
 
     def _written(self, key: tuple[Path, str], number: int) -> None:
-        lost = self._complaints.pop(key, 0)
+        with self._lock:
+            lost = self._complaints.pop(key, 0)
         if lost:
             _say(f"requests of {key[1]} are logged to {key[0]}* again; {lost} were not")
         self._count(key[1], Code.OK, number)
 
-    def _lost(self, prefix: Path, model: str, number: int, code: Code, reason: str) -> None:
-        key = prefix, model
-        if key not in self._complaints:
-            _say(f"requests of {model} cannot be logged to {prefix}*: {reason}; they are answered all the same")
-        self._complaints[key] = self._complaints.get(key, 0) + number
-        self._count(model, code, number)
+    def _lost(self, key: tuple[Path, str], number: int, code: Code, reason: str) -> None:
+        """Said once until it works again, and counted."""
+        with self._lock:
+            first = key not in self._complaints
+            self._complaints[key] = self._complaints.get(key, 0) + number
+        if first:
+            _say(f"requests of {key[1]} cannot be logged to {key[0]}*: {reason}; they are answered all the same")
+        self._count(key[1], code, number)
 
     def _count(self, model: str, code: Code, number: int) -> None:
         if self._monitor is not None:
@@ -226,15 +238,17 @@ class _File:
 
     def _open(self) -> int:
         folder = self._prefix.parent
-        folder.mkdir(parents=True, exist_ok=True)
         if not is_below(self._root, self._prefix):  # a link was made since the config was read
             raise OSError(errno.EACCES, f"{folder} leads out of --request_log_root")
-        path = folder / f"{self._stem}-{self._number:05d}.tfrecord"
+        folder.mkdir(parents=True, exist_ok=True)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
-        self._descriptor = os.open(path, flags, 0o640)
-        self._number += 1
-        self._size = 0
-        return self._descriptor
+        while True:
+            path = folder / f"{self._stem}-{self._number:05d}.tfrecord"
+            self._number += 1
+            with contextlib.suppress(FileExistsError):  # in a container every server may be the same process number
+                self._descriptor = os.open(path, flags, 0o640)
+                self._size = 0
+                return self._descriptor
 
     def close(self) -> None:
         if self._descriptor is not None:
