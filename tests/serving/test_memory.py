@@ -52,6 +52,9 @@ def resident_after_cycles(cycles: int, engine: str, source: Path, folder: Path) 
             publish(version)
             wait_for(lambda: answers(version), f"version {version}")  # noqa: B023
             shutil.rmtree(base / str(version - 1))
+        with pytest.raises(Refused):  # its error's traceback must not keep the version
+            client.predict("mlp", {"features": np.ones((1, 7), np.float32)})
+        publish(cycles + 2)
         wait_for(lambda: len([r for r in client.status("mlp") if r["state"] != "END"]) == 1, "one version is left")
         return before, server.memory_info().rss
 

@@ -6,6 +6,7 @@ and one that waits for SIGTERM.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -34,6 +35,7 @@ OPTIONS_VARIABLE = "MODEL_SERVER_OPTIONS"  # the flags' values as JSON, set by m
 
 
 def start() -> GrpcApplication:
+    gc.freeze()  # what is imported stays for good: no collection need look at it
     options = Options({**Options().values, **json.loads(os.environ[OPTIONS_VARIABLE])})
     manager = Manager(read_models(options), options)
     in_flight = {"GRPC": 0, "REST": 0}

@@ -7,6 +7,8 @@ last request has let go of it.
 
 from __future__ import annotations
 
+import gc
+import math
 import queue
 import sys
 import threading
@@ -47,8 +49,11 @@ class Manager:
         self.monitor: Monitor | None = None
         self._wake = threading.Event()  # look now
         self._loaders = ThreadPoolExecutor(max(options.num_load_threads, 1), thread_name_prefix="load")
-        # What a servable leaves behind when the last request lets go of it. A SimpleQueue may be filled from a finalizer.
-        self._released: queue.SimpleQueue[tuple[list[Callable[[], None]], VersionStatus, str]] = queue.SimpleQueue()
+        # What a servable leaves behind when the last request lets go of it; None when the first step of that is taken.
+        # A SimpleQueue may be filled from a finalizer.
+        self._released: queue.SimpleQueue[tuple[list[Callable[[], None]], VersionStatus, str] | None] = (
+            queue.SimpleQueue()
+        )
         for number in range(max(options.num_unload_threads, 1)):
             threading.Thread(target=self._close_released, name=f"unload-{number}", daemon=True).start()
 
@@ -348,20 +353,43 @@ class Manager:
             self._let_go(self._status[name][version])
         self._available[name] = Available(kept, old.labels)
 
-    @staticmethod
-    def _let_go(status: VersionStatus) -> None:
+    def _let_go(self, status: VersionStatus) -> None:
         status.gone, status.retry_at = True, 0.0
-        status.state = State.UNLOADING if status.state is State.AVAILABLE else max(status.state, State.END)
+        if status.state is State.AVAILABLE:
+            status.state = State.UNLOADING
+            self._released.put(None)
+        else:
+            status.state = max(status.state, State.END)
 
     def _close_released(self) -> None:
+        patience, due = 1.0, math.inf  # seconds
         while True:
-            closers, status, what = self._released.get()
-            for close in closers:
-                try:
-                    close()
-                except Exception as error:
-                    self._log(f"{what}: {type(error).__name__} while it was unloaded: {error}")
-            closers.clear()
-            if status.state is State.UNLOADING:
-                status.state = State.END
-                self._log(f"{what} is unloaded")
+            if not self._is_unloading():
+                patience, due = 1.0, math.inf
+            elif due == math.inf:
+                due = time.monotonic() + patience
+            try:
+                released = self._released.get(timeout=None if due == math.inf else max(due - time.monotonic(), 0.0))
+            except queue.Empty:
+                # A request may be running; or one failed, and its error's frames hold its servable in a circle.
+                gc.collect()
+                patience = min(2 * patience, 60.0)
+                due = time.monotonic() + patience
+                continue
+            if released is not None:
+                self._close(*released)
+                del released
+
+    def _is_unloading(self) -> bool:
+        return any(s.state is State.UNLOADING for rows in list(self._status.values()) for s in list(rows.values()))
+
+    def _close(self, closers: list[Callable[[], None]], status: VersionStatus, what: str) -> None:
+        for close in closers:
+            try:
+                close()
+            except Exception as error:
+                self._log(f"{what}: {type(error).__name__} while it was unloaded: {error}")
+        closers.clear()
+        if status.state is State.UNLOADING:
+            status.state = State.END
+            self._log(f"{what} is unloaded")
