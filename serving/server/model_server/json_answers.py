@@ -1,15 +1,16 @@
 """Tensors → the JSON of an answer, in row format (``predictions``) or column format (``outputs``).
 
-orjson writes NumPy arrays directly, float32 with the fewest digits that read back as the same float32. What it cannot
-write as TF Serving does (NaN, infinities, strings) goes through Python values.
+Numbers and layout are TF Serving's, to the byte: it prints with RapidJSON's PrettyWriter, lists of rows on one line
+(tensorflow_serving/util/json_tensor.cc), numbers with as many digits as it takes to read the same number back
+(WriteDecimal there).
 """
 
 from __future__ import annotations
 
 import base64
 import json
-import math
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 import orjson
@@ -22,10 +23,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-_OPTIONS = orjson.OPT_SERIALIZE_NUMPY
-# From here on TF Serving writes an exponent and orjson does not; NaN and infinities are not below it either.
-PLAIN_BELOW = 1e6
+    Shape = tuple[int, ...]
+
 _WRITTEN = {"float", "double", "int32", "int16", "int8", "uint8", "int64", "uint32", "uint64", "bool", "string"}
+# Layouts of more values than this are made anew for each answer: they take as much memory as the answer.
+_KEPT = 1 << 12
 
 
 def predictions(outputs: Mapping[str, NDArray]) -> bytes:
@@ -41,11 +43,17 @@ def predictions(outputs: Mapping[str, NDArray]) -> bytes:
         raise invalid(f"Tensor name: {name} has inconsistent batch size: {size} expecting: {expected}")
     if len(outputs) == 1:
         ((name, array),) = outputs.items()
-        return b'{\n    "predictions": ' + _written(name, array) + b"\n}"
-    finite = _all_finite(outputs)
-    columns = {name: _values(name, array, finite=finite) for name, array in outputs.items()}
-    rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-    return b'{\n    "predictions": ' + _dumps(rows, finite=finite) + b"\n}"
+        layout = _rows(array.shape) if array.size <= _KEPT else _rows.__wrapped__(array.shape)
+        return _body(layout % tuple(_values(name, array, 2)))
+    columns = {name: [_line(name, row, 3) for row in array] for name, array in outputs.items()}
+    keys = [_text(name.encode()) for name in columns]
+    objects = [
+        "        {\n"
+        + ",\n".join([f"            {key}: {value}" for key, value in zip(keys, row, strict=True)])
+        + "\n        }"
+        for row in zip(*columns.values(), strict=True)
+    ]
+    return _body('{\n    "predictions": [\n' + ",\n".join(objects) + "\n    ]\n}")
 
 
 def columns(outputs: Mapping[str, NDArray]) -> bytes:
@@ -54,9 +62,36 @@ def columns(outputs: Mapping[str, NDArray]) -> bytes:
         _check(name, array)
     if len(outputs) == 1:
         ((name, array),) = outputs.items()
-        return b'{\n    "outputs": ' + _written(name, array) + b"\n}"
-    items = b",\n        ".join(orjson.dumps(name) + b": " + _written(name, array) for name, array in outputs.items())
-    return b'{\n    "outputs": {\n        ' + items + b"\n    }\n}"
+        return _body('{\n    "outputs": ' + _block(name, array, 1) + "\n}")
+    items = ",\n".join([f"        {_text(name.encode())}: {_block(name, array, 2)}" for name, array in outputs.items()])
+    return _body('{\n    "outputs": {\n' + items + "\n    }\n}")
+
+
+def error(message: str) -> bytes:
+    return b'{\n    "error": ' + orjson.dumps(message.encode("utf-8", "replace").decode()) + b"\n}"
+
+
+def number(value: float) -> str:
+    """A float32, given as the double of the same value: six digits where they read back as it, else nine."""
+    text = f"{value:.6g}"
+    off = abs(float(text) - value)
+    # Half the distance to the next float32 is between 2^-25 and 2^-24 of the value (2^-150 below 2^-126): between the
+    # two it has to be tried.
+    if off and off > abs(value) * 2**-25 and (off > abs(value) * 2**-24 + 2**-150 or np.float32(text) != value):
+        text = f"{value:.9g}"
+    return text if "." in text or "e" in text else _whole(text)
+
+
+def _double(value: float) -> str:
+    text = f"{value:.15g}"
+    if float(text) != value:
+        text = f"{value:.17g}"
+    return text if "." in text or "e" in text else _whole(text)
+
+
+def _whole(text: str) -> str:
+    """Of a number without a point or an exponent."""
+    return {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}.get(text) or f"{text}.0"
 
 
 def _check(name: str, array: NDArray) -> None:
@@ -66,58 +101,59 @@ def _check(name: str, array: NDArray) -> None:
         raise invalid(f"Tensor name: {name} has a dtype that REST cannot write: {shown}; ask by gRPC")
 
 
-def _written(name: str, array: NDArray) -> bytes:
-    if array.dtype == object:
-        return _dumps(_values(name, array, finite=True), finite=True)
-    if array.dtype.kind == "f" and array.size and not np.abs(array).max() < PLAIN_BELOW:
-        return floats(array).encode()
-    if not array.shape:
-        return orjson.dumps(array[()], option=_OPTIONS)
-    if 0 in array.shape:
-        return orjson.dumps(array.tolist())
-    return orjson.dumps(np.ascontiguousarray(array), option=_OPTIONS)
-
-
-def floats(array: Any) -> str:
-    """As TF Serving prints them: 6 (double: 15) digits where they read back as the same number, else 9 (17)."""
-    if array.ndim:
-        return "[" + ",".join(map(floats, array)) + "]"
-    value, digits = float(array), 6 if array.dtype == np.float32 else 15
-    if not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-    text = f"{value:.{digits}g}"
-    if array.dtype.type(text) != array:
-        text = f"{value:.{digits + (3 if digits == 6 else 2)}g}"
-    return text if set(text) & set(".e") else f"{text}.0"
-
-
-def _values(name: str, array: NDArray, *, finite: bool) -> Any:
-    if array.dtype != object:
-        # Rows that stay arrays keep float32 short: 0.1, not 0.10000000149011612.
-        return list(np.ascontiguousarray(array)) if finite and array.size else array.tolist()
+def _values(name: str, array: NDArray, depth: int) -> list[str]:
+    """Each value as JSON, in the array's order. ``depth`` is the indentation of what is in the list."""
+    values = array.ravel().tolist()
+    kind = array.dtype.kind
+    if kind == "f":
+        return [number(value) for value in values] if array.dtype == np.float32 else [_double(v) for v in values]
+    if kind == "b":
+        return ["true" if value else "false" for value in values]
+    if kind != "O":
+        return [str(value) for value in values]
     if name.endswith("_bytes"):
-        return _mapped(array.tolist(), lambda value: {"b64": base64.b64encode(value).decode()})
-    return _mapped(array.tolist(), lambda value: value.decode("utf-8", "surrogateescape"))
+        pad = "    " * depth
+        return [f'{{\n{pad}    "b64": "{base64.b64encode(value).decode()}"\n{pad}}}' for value in values]
+    return [_text(value) for value in values]
 
 
-def _mapped(value: Any, change: Any) -> Any:
-    return [_mapped(item, change) for item in value] if isinstance(value, list) else change(value)
+def _text(value: bytes) -> str:
+    """A JSON string; one that is not UTF-8 is written as it is, as TF Serving does."""
+    text = value.decode("utf-8", "surrogateescape")
+    try:
+        return orjson.dumps(text).decode()
+    except TypeError:
+        return json.dumps(text, ensure_ascii=False)
 
 
-def _all_finite(outputs: Mapping[str, NDArray]) -> bool:
-    return all(array.dtype.kind != "f" or bool(np.isfinite(array).all()) for array in outputs.values())
+def _line(name: str, array: NDArray, depth: int) -> str:
+    return _one_line(array.shape) % tuple(_values(name, array, depth))
 
 
-def _dumps(value: Any, *, finite: bool) -> bytes:
-    if finite:
-        try:
-            return orjson.dumps(value, option=_OPTIONS)
-        except TypeError:
-            pass  # a string that is not UTF-8 is written as it is, as TF Serving does
-    return json.dumps(value, ensure_ascii=False, default=lambda array: array.tolist()).encode(
-        "utf-8", "surrogateescape"
-    )
+def _block(name: str, array: NDArray, depth: int) -> str:
+    layout = _indented(array.shape, depth) if array.size <= _KEPT else _indented.__wrapped__(array.shape, depth)
+    return layout % tuple(_values(name, array, depth + array.ndim))
 
 
-def error(message: str) -> bytes:
-    return b'{\n    "error": ' + orjson.dumps(message.encode("utf-8", "replace").decode()) + b"\n}"
+@lru_cache(maxsize=256)
+def _rows(shape: Shape) -> str:
+    inner = ", ".join([_one_line(shape[1:])] * shape[0])
+    return '{\n    "predictions": ' + (f"[{inner}\n    ]" if shape[0] else "[]") + "\n}"
+
+
+def _one_line(shape: Shape) -> str:
+    return "[" + ", ".join([_one_line(shape[1:])] * shape[0]) + "]" if shape else "%s"
+
+
+@lru_cache(maxsize=256)
+def _indented(shape: Shape, depth: int) -> str:
+    if not shape:
+        return "%s"
+    if not shape[0]:
+        return "[]"
+    inner = ",\n".join(["    " * (depth + 1) + _indented.__wrapped__(shape[1:], depth + 1)] * shape[0])
+    return "[\n" + inner + "\n" + "    " * depth + "]"
+
+
+def _body(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")

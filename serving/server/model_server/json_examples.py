@@ -12,7 +12,7 @@ import orjson
 
 from model_server.errors import invalid
 from model_server.examples import Classifications
-from model_server.json_answers import floats
+from model_server.json_answers import number
 from model_server.json_parse import debug_string
 from model_server.json_tensors import decode_base64, json_type
 from model_server.protos import Example
@@ -85,9 +85,11 @@ def _element(name: str, value: Any) -> tuple[str, Any]:
 def results(found: Classifications | NDArray) -> bytes:
     """The body of an answer: for each example a list of [label, score], or a number."""
     if not isinstance(found, Classifications):
-        return b'{\n    "results": [' + ", ".join(map(floats, found)).encode() + b"]\n}"
+        return b'{\n    "results": [' + ", ".join([number(float(value)) for value in found]).encode() + b"]\n}"
     rows = (
-        b"[" + b", ".join(b"[" + _text(label) + b", " + floats(score).encode() + b"]" for label, score in row) + b"]"
+        b"["
+        + b", ".join(b"[" + _text(label) + b", " + number(float(score)).encode() + b"]" for label, score in row)
+        + b"]"
         for row in found.rows()
     )
     return b'{\n    "results": [' + b", ".join(rows) + b"\n    ]\n}"
