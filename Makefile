@@ -62,6 +62,9 @@ test-fast: build  ## the tests of under three minutes
 test-all: build serving/server/.venv-tensorflow  ## every test
 	$(PYTEST)
 
+fuzz: build  ## hostile requests of every kind to the model server: make fuzz [SECONDS=300]
+	FUZZ_SECONDS=$(or $(SECONDS),300) $(PYTEST) -v -s --timeout=0 tests/serving/test_fuzz.py
+
 lint: setup  ## ruff, the type checkers and the locks
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .

@@ -13,6 +13,7 @@ import orjson
 from google.protobuf import json_format
 
 from model_server import examples, json_answers, json_tensors
+from model_server.connection import tidy_after
 from model_server.errors import Code, ServingError, invalid
 from model_server.json_examples import results, serialized_examples
 from model_server.json_parse import debug_string, may_hold_bools, parse_body
@@ -60,6 +61,7 @@ class RestApplication:
             for key, value in scope["headers"]:
                 if key == b"content-encoding" and body and b"gzip" in value.lower():
                     body = _unpacked(body)
+                    tidy_after(len(body))
             status, headers, answer = await self._answer(scope, body)
         except ServingError as error:
             status, answer = error.http_status, json_answers.error(error.message)

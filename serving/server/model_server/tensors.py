@@ -56,6 +56,8 @@ BY_DTYPE = {kind.dtype: kind for kind in KINDS}
 # More elements than this are refused before anything is allocated (2 GiB of float32, the largest message there is).
 MAX_ELEMENTS = 1 << 29
 MAX_RANK = 64  # NumPy's limit
+# A shape alone, without its values, makes no more elements than this: a request of 30 bytes should not take gigabytes.
+MAX_FILLED = 1 << 24
 # Field numbers of TensorProto whose packed form on the wire is the array's own little-endian memory.
 _ONE_BYTE = [bytes([value]) for value in range(0x80)]
 _PACKED_TAG = {np.dtype(np.float32): b"\x2a", np.dtype(np.float64): b"\x32"}
@@ -68,7 +70,8 @@ def from_proto(tensor: Any, alias: str) -> NDArray:
     if kind is None or tensor.tensor_shape.unknown_rank or any(size < 0 for size in shape):
         raise invalid(f"tensor parsing error: {alias}")
     count = math.prod(shape)
-    if count > MAX_ELEMENTS or len(shape) > MAX_RANK:
+    # Beside a dimension of 0 the others are bounded as well.
+    if (count or math.prod(filter(None, shape))) > MAX_ELEMENTS or len(shape) > MAX_RANK:
         raise invalid(f"tensor parsing error: {alias}")
     content = tensor.tensor_content
     if content and kind.enum != 7:
@@ -89,6 +92,8 @@ def from_proto(tensor: Any, alias: str) -> NDArray:
     else:
         array = np.array(values, kind.dtype)
     if len(array) != count:
+        if count > max(MAX_FILLED, len(array)):
+            raise invalid(f"tensor parsing error: {alias}")
         array = _fit(array, count, kind)
     return array.reshape(shape)
 

@@ -1,0 +1,144 @@
+"""Fuzzing within a time: hypothesis draws, in rounds with a new seed each, until the seconds of a target are spent.
+
+``FUZZ_SECONDS`` is for all targets of test_fuzz.py together; `make fuzz` sets it.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import string
+import time
+from typing import TYPE_CHECKING, Any
+
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
+from model_server.protos import PredictRequest, TensorProto
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from hypothesis.strategies import SearchStrategy
+
+TARGETS = 12
+SECONDS = float(os.environ.get("FUZZ_SECONDS", "45")) / TARGETS
+_SETTINGS = settings(
+    max_examples=50,
+    deadline=None,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+    phases=[Phase.generate, Phase.shrink],
+)
+
+
+def fuzz(strategy: SearchStrategy, check: Callable[[Any], None], *, seconds: float = SECONDS) -> int:
+    """Check what is drawn until the time is over; returns the number. A failure is shrunk and shown by hypothesis."""
+    count, end = 0, time.monotonic() + seconds
+
+    def counted(value: Any) -> None:
+        nonlocal count
+        count += 1
+        check(value)
+
+    while True:
+        seed(random.getrandbits(32))(_SETTINGS(given(strategy)(counted)))()
+        if time.monotonic() > end:
+            print(f"{count} drawn in {seconds:g} s", flush=True)  # `make fuzz` shows it
+            return count
+
+
+@st.composite
+def mutated(draw: Any, originals: tuple[bytes, ...]) -> bytes:
+    """One of ``originals`` with a few bytes changed, cut, doubled or added."""
+    data = bytearray(draw(st.sampled_from(originals)))
+    for _ in range(draw(st.integers(0, 6))):
+        start = draw(st.integers(0, len(data)))
+        end = min(len(data), start + draw(st.sampled_from([0, 1, 2, 8, 100, len(data)])))
+        piece = (
+            data[start:end] * draw(st.sampled_from([0, 1, 2, 50]))
+            if draw(st.booleans())
+            else draw(st.binary(max_size=9))
+        )
+        data[start:end] = piece
+    return bytes(data)
+
+
+NAMES = st.sampled_from(["features", "image", "series", "tokens", "text", "inputs", "probability", "", "\0", "ü" * 40])
+NUMBERS = st.one_of(
+    st.integers(-(1 << 70), 1 << 70),
+    st.sampled_from([0, 1, 300, (1 << 31) - 1, 1 << 31, (1 << 63) - 1, 1 << 63, 1 << 64]),
+    st.floats(allow_nan=True, allow_infinity=True),
+)
+TEXTS = st.text(alphabet=string.printable + "äß€\U0001f600\ud800", max_size=12)
+B64 = st.fixed_dictionaries({"b64": TEXTS | st.just("AAAA")})
+SCALARS = st.none() | st.booleans() | NUMBERS | TEXTS | B64
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(NAMES | TEXTS, inner, max_size=4),
+    max_leaves=40,
+)
+# Lists of equal shape, as tensors have, now and then with one element that does not fit.
+TENSORS = st.builds(
+    lambda value, shape, odd: _nested(value, shape, odd),
+    SCALARS,
+    st.lists(st.integers(0, 4), max_size=4),
+    st.none() | VALUES,
+)
+
+
+def _nested(value: Any, shape: list[int], odd: Any) -> Any:
+    if not shape:
+        return value
+    rows = [_nested(value, shape[1:], None) for _ in range(shape[0])]
+    return [*rows[:-1], odd] if odd is not None and rows else rows
+
+
+def bodies() -> SearchStrategy[dict[str, Any]]:
+    """The body of a predict, classify or regress request, right or wrong."""
+    value = TENSORS | VALUES | st.dictionaries(NAMES, TENSORS, max_size=3)
+    parts = {"instances": value | st.lists(value, max_size=4), "inputs": value, "examples": value, "context": value,
+             "signature_name": st.sampled_from(["", "serving_default", "static", "none", 3])}  # fmt: skip
+    return st.fixed_dictionaries({}, optional=parts)  # type: ignore[arg-type]
+
+
+def tensors() -> SearchStrategy[Any]:
+    """TensorProtos, most of them wrong in some way."""
+    sizes = st.sampled_from([0, 1, 2, 3, 8, 30, 40, 52, -1, 1 << 20, 1 << 29, 1 << 31, 1 << 62, (1 << 63) - 1])
+    values = {
+        "float_val": st.floats(width=32), "double_val": st.floats(), "int_val": st.integers(-(1 << 31), (1 << 31) - 1),
+        "string_val": st.binary(max_size=8), "scomplex_val": st.floats(width=32), "dcomplex_val": st.floats(),
+        "int64_val": st.integers(-(1 << 63), (1 << 63) - 1), "bool_val": st.booleans(),
+        "half_val": st.integers(-(1 << 31), (1 << 31) - 1), "uint32_val": st.integers(0, (1 << 32) - 1),
+        "uint64_val": st.integers(0, (1 << 64) - 1),
+    }  # fmt: skip
+
+    @st.composite
+    def draw_tensor(draw: Any) -> Any:
+        tensor = TensorProto(dtype=draw(st.integers(0, 30) | st.sampled_from([1, 3, 7, 101, -1])))
+        for size in draw(st.lists(sizes, max_size=3) | st.lists(st.just(1), max_size=70)):
+            tensor.tensor_shape.dim.add().size = size
+        tensor.tensor_shape.unknown_rank = draw(st.integers(0, 20)) == 0
+        if draw(st.booleans()):
+            tensor.tensor_content = draw(st.binary(max_size=500))
+        for field in draw(st.lists(st.sampled_from(sorted(values)), max_size=2)):
+            getattr(tensor, field).extend(draw(st.lists(values[field], max_size=60)))
+        return tensor
+
+    return draw_tensor()
+
+
+@st.composite
+def predict_requests(draw: Any) -> Any:
+    request = PredictRequest()
+    request.model_spec.name = draw(st.sampled_from(["mlp", "cnn", "lstm", "transformer", "", "nothing"]))
+    request.model_spec.signature_name = draw(
+        st.sampled_from(["", "serving_default", "static", "from_text", "x" * 2000])
+    )
+    if draw(st.integers(0, 5)) == 0:
+        request.model_spec.version.value = draw(st.sampled_from([0, 1, 2, -1, (1 << 63) - 1]))
+    elif draw(st.integers(0, 5)) == 0:
+        request.model_spec.version_label = draw(st.sampled_from(["stable", "", "x"]))
+    for name in draw(st.lists(NAMES, max_size=2)):
+        request.inputs[name].CopyFrom(draw(tensors()))
+    request.output_filter.extend(draw(st.lists(NAMES, max_size=2)))
+    return request
