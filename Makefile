@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup lock train export convert publish page build deploy-all demo check docker-check test test-fast test-all lint bench-serving status doctor down clean
+.PHONY: help setup lock train export convert publish page build deploy-all demo check docker-check test test-fast test-all fuzz lint bench-serving status doctor down clean
 
 PY := .venv/bin/python
 TIMED := $(PY) -m deploy.timed
