@@ -117,25 +117,6 @@ def test_taken_port_is_named_in_one_sentence(flag, add_version, base):
     )
 
 
-@pytest.mark.parametrize(
-    ("flags", "sentence"),
-    [
-        ([], "no model is named"),
-        (["--model_base_path=models/mlp"], "is not absolute"),
-        (["--model_config_file=/no/such/file"], "cannot be read: No such file or directory"),
-        (["--port=abc", "--model_base_path=/m"], "--port=abc is no number"),
-        (["--port=70000", "--model_base_path=/m"], "port 70000 on 127.0.0.1 is no port"),
-        (["--enable_model_warmup=maybe"], "is neither true nor false"),
-    ],
-)
-def test_bad_flag_is_one_sentence_without_a_traceback(flags, sentence):
-    done = run(*flags)
-    assert done.returncode == 1
-    assert sentence in done.stderr
-    assert done.stderr.startswith("error: ")
-    assert len(done.stderr.strip().splitlines()) == 1
-
-
 def test_unknown_flag_is_reported_and_otherwise_ignored():
     done = run("--no_such_flag=1", "--version")
     assert (done.returncode, done.stdout.split()[0]) == (0, "model-server")

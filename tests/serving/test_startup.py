@@ -38,6 +38,8 @@ def refused(*flags: str) -> str:
         (("--model_base_path=models/mlp",), "to have an absolute path or URI; got base_path()=models/mlp; write the"),
         (("--model_config_file=/none.config",), "/none.config: the config file cannot be read: No such file"),
         (("--port=abc",), "--port=abc is no number; write for example --port=8500"),
+        (("--port=70000", "--model_base_path=/m"), "port 70000 on 127.0.0.1 is no port; use a number from 1 to 65535"),
+        (("--enable_model_warmup=maybe",), "is neither true nor false; write --enable_model_warmup=true"),
         (
             ("--tensorflow_session_parallelism=2", "--tensorflow_intra_op_parallelism=2",
              "--tensorflow_inter_op_parallelism=2"),
