@@ -174,13 +174,6 @@ def test_multi_inference_answers_its_task(api, stub, row):
     assert result.classification_result == stub.Classify(single, timeout=20).result
 
 
-def test_numbers_by_rest_are_those_by_grpc(asked: LocalServer, exports):
-    series = {"series": exports["lstm", 2].evidence.cases("serving_default")[0].inputs["series"][:20]}
-    with RestClient(asked.rest_address) as rest, GrpcClient(asked.grpc_address) as by_grpc:
-        by_rest = rest.regress("lstm", series, signature="regress")
-        np.testing.assert_array_equal(by_rest, by_grpc.regress("lstm", series, signature="regress"))
-
-
 # ------------------------------------------------------------------------------------------------ Examples that do not fit
 
 _FLOATS = struct.pack("<30f", *[1.0] * 30)
