@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,7 +22,6 @@ from serving.publish import publish_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 
 @pytest.fixture(scope="session")
@@ -27,6 +29,16 @@ def repository_folder() -> Path:
     """``artifacts/repository`` with every export published."""
     publish_all()
     return artifacts_root() / "repository"
+
+
+@pytest.fixture(scope="session")
+def golden_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``<model>/<version>``: the small SavedModels of golden_models.py, built once."""
+    folder = tmp_path_factory.mktemp("golden") / "models"
+    program = Path(__file__).with_name("golden_models.py")
+    built = subprocess.run([sys.executable, program, folder], capture_output=True, text=True, timeout=240)
+    assert built.returncode == 0, built.stderr
+    return folder
 
 
 @pytest.fixture(scope="session")

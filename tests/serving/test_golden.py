@@ -6,11 +6,8 @@ The recordings and their README are in ``golden/``, the models that they speak o
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,6 +19,7 @@ from tests.serving.golden_replay import WAIT_SECONDS, Connection, Recording, rea
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 pytestmark = [
     pytest.mark.slow,
@@ -86,16 +84,6 @@ SERVERS = {
 FLAGS = ("--file_system_poll_wait_seconds=0.1", "--max_num_load_retries=0")
 
 
-@pytest.fixture(scope="session")
-def golden_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the recordings' models, built once."""
-    folder = tmp_path_factory.mktemp("golden") / "models"
-    program = Path(__file__).with_name("golden_models.py")
-    built = subprocess.run([sys.executable, program, folder], capture_output=True, text=True, timeout=240)
-    assert built.returncode == 0, built.stderr
-    return folder
-
-
 @pytest.fixture(scope="module")
 def connections(
     request: pytest.FixtureRequest, golden_models: Path, tmp_path_factory: pytest.TempPathFactory
@@ -148,8 +136,6 @@ def _publish(source: Path, target: Path) -> None:
 
 @pytest.mark.parametrize("recording", read_recordings(), ids=lambda recording: recording.name)
 def test_golden(recording: Recording, connections, golden_models: Path, tmp_path: Path) -> None:
-    if recording.name.startswith("batching."):
-        pytest.skip("batching is not there yet")
     connection = connections[recording.server]
     _set_up(recording, connection, golden_models, tmp_path)
     found = ""

@@ -15,6 +15,8 @@ import threading
 import time
 from pathlib import Path
 
+from model_server.batching import Batcher
+from model_server.batching_parameters import batch_threads, read_common
 from model_server.core import Core
 from model_server.errors import StartError
 from model_server.flags import Options
@@ -44,7 +46,8 @@ def start() -> GrpcApplication:
     log = RequestLog(manager, options.request_log_root, monitor) if options.request_log_root else None
     watchers = [found for found in (monitor, log) if found is not None]
     observers = Observers(watchers, in_flight) if watchers else None
-    core = ObservedCore(manager, options) if observers else Core(manager, options)
+    batcher = Batcher(batch_threads(read_common(options)), monitor) if options.enable_batching else None
+    core = (ObservedCore if observers else Core)(manager, options, batcher)
     grpc = GrpcApplication(core)
     if observers is not None:
         grpc.methods = observed(grpc.methods, observers)

@@ -19,10 +19,13 @@ class Flag(NamedTuple):
     help: str
 
 
+_THREADS = 4 * (os.cpu_count() or 1)  # TF Serving's default
+
 FLAGS = (
     Flag("port", 8500, "TCP port for gRPC"),
     Flag("rest_api_port", 0, "TCP port for REST; 0: no REST"),
     Flag("rest_api_timeout_in_ms", 30000, "time limit of a REST request"),
+    Flag("rest_api_num_threads", _THREADS, "see --grpc_max_threads; the larger of the two counts"),
     Flag("rest_api_enable_cors_support", False, "let pages of any origin read the answers (CORS headers)"),
     Flag(
         "model_config_file", "", "text protobuf with a model_config_list; replaces --model_name and --model_base_path"
@@ -36,6 +39,13 @@ FLAGS = (
     Flag("num_load_threads", 0, "models that are loaded at the same time; 0: one"),
     Flag("num_unload_threads", 0, "models that are unloaded at the same time; 0: one"),
     Flag("saved_model_tags", "serve", "tags of the MetaGraph to load, with commas between them"),
+    Flag("enable_batching", False, "run requests that come about the same time as one"),
+    Flag("batching_parameters_file", "", "text protobuf BatchingParameters; without it, TF Serving's defaults"),
+    Flag(
+        "enable_per_model_batching_parameters",
+        False,
+        "take them from batching_params.pbtxt in a version's folder instead, threads excepted; without it no batching",
+    ),
     Flag("enable_model_warmup", True, "replay assets.extra/tf_serving_warmup_requests before a version serves"),
     Flag("num_request_iterations_for_warmup", 1, "times that each of those requests is replayed"),
     Flag("allow_version_labels_for_unavailable_models", False, "accept labels that point to a version not loaded yet"),
@@ -47,6 +57,7 @@ FLAGS = (
     Flag("tensorflow_inter_op_parallelism", 0, "operations run side by side; 0: TensorFlow decides"),
     Flag("tensorflow_session_parallelism", 0, "both of these at once; 0: TensorFlow decides"),
     Flag("grpc_socket_path", "", "unix socket for gRPC, beside the TCP port"),
+    Flag("grpc_max_threads", _THREADS, "threads that run models, where that takes longer; more requests wait for one"),
     Flag("grpc_channel_arguments", "", "comma-separated, for example grpc.max_connection_age_ms=60000"),
     Flag("ssl_config_file", "", "text protobuf SSLConfig with PEM texts: TLS for gRPC"),
     Flag("monitoring_config_file", "", "text protobuf MonitoringConfig: metrics for Prometheus on the REST port"),
@@ -70,11 +81,6 @@ OWN_FLAGS = (
 # Flags of the real server that change nothing here yet: accepted, with a note.
 WITHOUT_EFFECT = frozenset(
     [
-        "grpc_max_threads",
-        "rest_api_num_threads",
-        "enable_batching",
-        "enable_per_model_batching_parameters",
-        "batching_parameters_file",
         "thread_pool_factory_config_file",
         "mixed_precision",
         "flush_filesystem_caches",
@@ -126,6 +132,11 @@ def parse(arguments: list[str]) -> tuple[Options, list[str]]:
 
 
 def _check_together(options: Options) -> None:
+    for name in ("grpc_max_threads", "rest_api_num_threads"):
+        if options.values[name] < 1:
+            raise StartError(
+                f"--{name}={options.values[name]} leaves no thread to run a model; write --{name}=1 or more"
+            )
     if (
         options.tensorflow_session_parallelism > 0
         and options.tensorflow_intra_op_parallelism > 0

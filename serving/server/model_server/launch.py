@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from model_server.batching_parameters import read_common
 from model_server.envoy_config import bootstrap
 from model_server.errors import StartError
 from model_server.flags import Options, parse, usage
@@ -38,6 +39,7 @@ def main() -> None:
         for note in notes:
             print(note, file=sys.stderr)
         read_models(options)
+        read_common(options)
         tls = read_tls(options.ssl_config_file)
         if options.rest_api_port == options.port:
             print(f"port {options.port} is gRPC's: no REST; give --rest_api_port= another", file=sys.stderr)

@@ -7,6 +7,8 @@ import threading
 from time import perf_counter
 from typing import TYPE_CHECKING
 
+from model_server.batch_queue import Queue
+from model_server.batching_parameters import parameters, read_common, read_own
 from model_server.engines import tensorflow
 from model_server.engines.litert import LiteRTEngine, file_signature
 from model_server.engines.litert_examples import LiteRTExamples, read_example_signatures
@@ -20,7 +22,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from model_server.engines import Engine
+    from model_server.batching_parameters import Parameters
+    from model_server.engines import Engine, Stop
     from model_server.flags import Options
 
 # A call that is expected to take less runs on the event loop itself: handing it to a thread costs about 50 µs.
@@ -41,6 +44,7 @@ class Servable:
         self._tensorflow: Engine | None = None
         self._litert: LiteRTEngine | None = None
         self._light: dict[str, Engine] = {}  # what answers a signature without TensorFlow
+        self.queues: dict[str, Queue] = {}  # of requests that wait for a batch, by signature; none without batching
         self._row_seconds: dict[str, float] = {}  # by signature: what a row of the slowest recent call took
         file = folder / "model.tflite"
         tags = frozenset(options.saved_model_tags.split(","))
@@ -64,6 +68,9 @@ class Servable:
                     'install the server with its extra "tensorflow", or publish a model.tflite beside saved_model.pb',
                 )
             self._with_tensorflow()
+        limits = _batching(folder, options) if options.enable_batching else None
+        if limits is not None:
+            self.queues = {name: Queue(limits) for name in self.signatures}
 
     def _equals_of_default(self) -> list[str]:
         """Signatures that differ from serving_default in no name and no dtype: the same graph for a fixed batch."""
@@ -162,23 +169,38 @@ class Servable:
         return seconds is not None and seconds * (rows or 1) < QUICK_SECONDS
 
     def run(
-        self, signature: Signature, inputs: Mapping[str, NDArray], outputs: Sequence[str], timeout: float | None = None
+        self, signature: Signature, inputs: Mapping[str, NDArray], outputs: Sequence[str], stop: Stop | None = None
     ) -> dict[str, NDArray]:
-        """Run one request on the engine of its signature. Raises ServingError."""
+        """Run one request on the engine of its signature, unless ``stop`` came first. Raises ServingError."""
+        if stop is not None:
+            stop.check()
         name = signature.name
         engine = self._light.get(name) or self._with_tensorflow(name)
-        for key, dtype in signature.dtypes.items():
-            if inputs[key].dtype != dtype:
-                raise invalid(
-                    f"input {key} is of dtype {BY_DTYPE[inputs[key].dtype].name}, "
-                    f"but signature {name} takes {dtype_name(signature.inputs[key])}"
-                )
+        check_dtypes(signature, inputs)
         start = perf_counter()
-        answer = engine.run(name, inputs, outputs, timeout)
+        answer = engine.run(name, inputs, outputs, stop)
         per_row = (perf_counter() - start) / (rows_of(inputs) or 1)
         # A moving average: a slow model leaves the event loop soon, and one interrupted call does not drive a quick one off.
         self._row_seconds[name] = 0.8 * self._row_seconds.get(name, per_row) + 0.2 * per_row
         return answer
+
+
+def _batching(folder: Path, options: Options) -> Parameters | None:
+    """What a version's batches follow; None where they are not wanted. Raises ServableError."""
+    if options.enable_per_model_batching_parameters:
+        own = read_own(folder)
+        return None if own is None else parameters(own)
+    return parameters(read_common(options))
+
+
+def check_dtypes(signature: Signature, inputs: Mapping[str, NDArray]) -> None:
+    """Raises ServingError INVALID_ARGUMENT."""
+    for key, dtype in signature.dtypes.items():
+        if inputs[key].dtype != dtype:
+            raise invalid(
+                f"input {key} is of dtype {BY_DTYPE[inputs[key].dtype].name}, "
+                f"but signature {signature.name} takes {dtype_name(signature.inputs[key])}"
+            )
 
 
 def rows_of(inputs: Mapping[str, NDArray]) -> int:

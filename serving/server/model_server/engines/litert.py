@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from model_server.engines import Stop
+
     Shapes = tuple[tuple[int, ...], ...]
 
 # Interpreters kept for later requests; each holds its own copy of the activations.
@@ -110,7 +112,7 @@ class LiteRTEngine:
         return signature in self._signatures
 
     def run(
-        self, signature: str, inputs: Mapping[str, NDArray], outputs: Sequence[str], timeout: float | None = None
+        self, signature: str, inputs: Mapping[str, NDArray], outputs: Sequence[str], stop: Stop | None = None
     ) -> dict[str, NDArray]:
         shapes = tuple([inputs[name].shape for name in self._names])
         known = self._idle_runner(shapes)
@@ -126,13 +128,13 @@ class LiteRTEngine:
         if rows == {0}:
             return {name: self._no_rows(name) for name in outputs}
         if self._row_by_row and shapes != self._first and len(rows) == 1:
-            return self._run_rows(inputs, outputs, rows.pop())
+            return self._run_rows(inputs, outputs, rows.pop(), stop)
         try:
             runner = self._take(shapes)
             answer = runner.run(inputs, outputs)
         except (RuntimeError, ValueError) as error:
             if shapes != self._first and len(rows) == 1:
-                answer = self._run_rows(inputs, outputs, rows.pop())
+                answer = self._run_rows(inputs, outputs, rows.pop(), stop)
                 self._row_by_row = True
                 return answer
             raise invalid(f"LiteRT cannot run this request: {error}") from None
@@ -142,9 +144,13 @@ class LiteRTEngine:
     def close(self) -> None:
         self._idle.clear()
 
-    def _run_rows(self, inputs: Mapping[str, NDArray], outputs: Sequence[str], rows: int) -> dict[str, NDArray]:
+    def _run_rows(
+        self, inputs: Mapping[str, NDArray], outputs: Sequence[str], rows: int, stop: Stop | None
+    ) -> dict[str, NDArray]:
         answers = []
         for row in range(rows):
+            if stop is not None:
+                stop.check()
             single = {
                 name: np.ascontiguousarray(array[row : row + 1]) if array.ndim else array
                 for name, array in inputs.items()

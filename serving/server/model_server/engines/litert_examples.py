@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from model_server.engines import Stop
     from model_server.engines.litert import LiteRTEngine
     from model_server.signatures import Signature
 
@@ -57,13 +58,13 @@ class LiteRTExamples:
         return signature in self._signatures
 
     def run(
-        self, signature: str, inputs: Mapping[str, NDArray], outputs: Sequence[str], timeout: float | None = None
+        self, signature: str, inputs: Mapping[str, NDArray], outputs: Sequence[str], stop: Stop | None = None
     ) -> dict[str, NDArray]:
         layout, examples = self._signatures[signature], inputs[INPUT]
         if examples.ndim != 1:
             got = str(list(examples.shape)).replace(" ", "")
             raise invalid(f"input {INPUT} has the shape {got}, but the model takes [?]")
-        answer = self._engine.run(DEFAULT, parse(examples, layout.features), layout.needed, timeout)
+        answer = self._engine.run(DEFAULT, parse(examples, layout.features), layout.needed, stop)
         return {name: layout.outputs[name](answer, len(examples)) for name in outputs}
 
     def close(self) -> None:

@@ -2,32 +2,56 @@
 
 Requests go past ``Session.run`` to the C++ session below it, which keeps errors in their own words and costs less. Unlike
 TF Serving, shapes are compared with the signature's first: a rank that a kernel does not expect can end the process.
+
+A graph runs on the thread of its call, one operation after the other (each may still use several threads itself): with
+several requests at once nothing is lost by that, and a small model costs a third. --tensorflow_inter_op_parallelism of
+2 or more brings the pool of threads back.
 """
 
 from __future__ import annotations
 
 import gc
 import os
+import re
 import sys
+import threading
+from functools import partial
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from model_server.engines.tensorflow_stop import Switches
 from model_server.errors import Code, ServableError, ServingError
 from model_server.signatures import check_shape
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
+    from model_server.engines import Stop
     from model_server.signatures import Signature
+
+# Output filters that have a prepared step of their own; each holds a pruned copy of the graph. Beyond it, steps are
+# prepared for one call.
+MAX_STEPS = 64
+_PLACES = re.compile(r"^(\{\{function_node [^}]*\}\} )+")  # before a message that names the place itself
+ON_CALLERS_THREAD = -1  # RunOptions.inter_op_thread_pool
 
 
 def installed() -> bool:
     return find_spec("tensorflow") is not None
+
+
+class Step(NamedTuple):
+    """A prepared run: arrays in the order of ``feeds`` (and a switch, last) → arrays in the order of ``fetches``."""
+
+    run: Callable[..., list[Any]]
+    feeds: list[str]
+    fetches: list[str]
+    switched: bool
 
 
 class TensorFlowEngine:
@@ -42,24 +66,32 @@ class TensorFlowEngine:
         os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
         first = "tensorflow" not in sys.modules
         import tensorflow as tf
-        from tensorflow.python.client import pywrap_tf_session as c_api
+        from tensorflow.core.protobuf.config_pb2 import CallableOptions
 
         if first:
             gc.freeze()  # TensorFlow's modules stay for good: a collection need not look at their 270,000 objects
         tf.get_logger().setLevel("ERROR")
         v1 = tf.compat.v1
         self._errors = tf.errors.OpError
-        self._options: Any = v1.RunOptions
-        self._c_api: Any = c_api
+        self._new_options: Any = CallableOptions
+        self._pool = 0 if inter > 1 else ON_CALLERS_THREAD
         self._signatures = signatures
-        self._ends: dict[str, Any] = {}  # tensor name → where it leaves its operation
+        self._steps: dict[tuple[str, tuple[str, ...]], Step] = {}
+        self._lock = threading.Lock()  # of what changes the graph
         self._graph = graph = tf.Graph()
         config = v1.ConfigProto(intra_op_parallelism_threads=intra, inter_op_parallelism_threads=inter)
         self._session = v1.Session(graph=graph, config=config)
         try:
             with graph.as_default():
                 v1.saved_model.loader.load(self._session, list(tags), str(folder))
-            self._session._extend_graph()
+                self._switches = Switches(tf)
+                for signature in signatures.values():
+                    fetches = self._fetches(signature, signature.outputs)
+                    if _are_tensors(fetches):
+                        self._switches.add(fetches)
+            chosen = [self._switches.chosen]
+            self._throw = self._callable(chosen, [], [self._switches.throw], pool=ON_CALLERS_THREAD)
+            self._reset = self._callable(chosen, [self._switches.left], [], pool=ON_CALLERS_THREAD)
         except self._errors as error:
             raise ServableError(Code(error.error_code), _plain(error.message)) from None
         except (OSError, RuntimeError, ValueError) as error:
@@ -70,41 +102,84 @@ class TensorFlowEngine:
 
     def close(self) -> None:
         """Free session and graph. Their Python halves hold each other, so only a collection frees the memory."""
+        self._steps.clear()
         self._session.close()
-        self._ends.clear()
-        del self._session, self._graph
+        del self._session, self._graph, self._switches, self._throw, self._reset
         gc.collect()
 
     def run(
-        self, signature: str, inputs: Mapping[str, NDArray], outputs: Sequence[str], timeout: float | None = None
+        self, signature: str, inputs: Mapping[str, NDArray], outputs: Sequence[str], stop: Stop | None = None
     ) -> dict[str, NDArray]:
         called = self._signatures[signature]
         for name, array in inputs.items():
             check_shape(name, array.shape, called.shapes[name])
-        proto = called.proto
-        fetches = [self._end(proto.outputs[name].name) for name in outputs]
-        feeds = {self._end(proto.inputs[name].name): array for name, array in inputs.items()}
-        options = None
-        if timeout:
-            limits = self._options(timeout_in_ms=max(1, int(timeout * 1000)))
-            options = self._c_api.TF_NewBufferFromString(limits.SerializeToString())
+        fed = {called.proto.inputs[name].name: array for name, array in inputs.items()}
+        fetched = [called.proto.outputs[name].name for name in outputs]
         try:
-            values = self._session._call_tf_sessionrun(options, feeds, fetches, [], None)
+            step = self._steps.get((signature, tuple(outputs))) or self._step(called, list(fed), outputs)
+            arrays = [fed[name] for name in step.feeds]
+            values = self._run_switched(step, arrays, stop) if step.switched else step.run(*arrays)
         except self._errors as error:
-            raise ServingError(Code(error.error_code), error.message) from None
+            if stop is not None:
+                stop.check()
+            raise ServingError(Code(error.error_code), _PLACES.sub("", error.message)) from None
         except UnicodeDecodeError as error:  # the message quotes the request's bytes, and Python cannot read it
             raise ServingError(Code.INVALID_ARGUMENT, error.object.decode("utf-8", "replace")) from None
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, KeyError) as error:
             raise ServingError(Code.INVALID_ARGUMENT, str(error)) from None
-        finally:
-            if options is not None:
-                self._c_api.TF_DeleteBuffer(options)
-        return {name: _array(value) for name, value in zip(outputs, values, strict=True)}
+        found = dict(zip(step.fetches, values, strict=True))
+        return {name: _array(found[tensor]) for name, tensor in zip(outputs, fetched, strict=True)}
 
-    def _end(self, tensor: str) -> Any:
-        if tensor not in self._ends:
-            self._ends[tensor] = self._graph.get_tensor_by_name(tensor)._as_tf_output()
-        return self._ends[tensor]
+    def _run_switched(self, step: Step, arrays: list[NDArray], stop: Stop | None) -> list[Any]:
+        """Run with a switch that ``stop`` throws."""
+        switch = self._switches.take()
+        clean = False
+        try:
+            if stop is None:
+                values = step.run(*arrays, switch)
+            else:
+                stop.bind(partial(self._throw, switch))
+                try:
+                    values = step.run(*arrays, switch)
+                finally:
+                    stop.bind(None)
+            clean = stop is None or not stop.stopped
+            return values
+        finally:
+            if not clean:
+                self._reset(switch)
+            self._switches.put_back(switch)
+
+    def _step(self, signature: Signature, feeds: list[str], outputs: Sequence[str]) -> Step:
+        key = signature.name, tuple(outputs)
+        with self._lock:
+            if key in self._steps:
+                return self._steps[key]
+            fetches = self._fetches(signature, outputs)
+            if len(self._steps) >= MAX_STEPS or not _are_tensors(fetches):
+                return Step(self._callable(feeds, fetches, []), feeds, fetches, switched=False)
+            with self._graph.as_default():
+                watched = self._switches.add(fetches)
+            run = self._callable([*feeds, self._switches.chosen], fetches, watched)
+            step = self._steps[key] = Step(run, feeds, fetches, switched=True)
+            return step
+
+    @staticmethod
+    def _fetches(signature: Signature, outputs: Sequence[str]) -> list[str]:
+        """Their tensors, each once, however many outputs share it."""
+        return sorted({signature.proto.outputs[name].name for name in outputs})
+
+    def _callable(
+        self, feeds: list[str], fetches: list[str], targets: list[str], *, pool: int | None = None
+    ) -> Callable[..., list[Any]]:
+        options = self._new_options(feed=feeds, fetch=fetches, target=targets)
+        options.run_options.inter_op_thread_pool = self._pool if pool is None else pool
+        return self._session._make_callable_from_options(options)
+
+
+def _are_tensors(names: list[str]) -> bool:
+    """Not so for __saved_model_init_op, whose output is an operation; and without any there is nothing to wait for."""
+    return bool(names) and all(":" in name for name in names)
 
 
 def _array(value: Any) -> NDArray:
