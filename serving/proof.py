@@ -1,9 +1,8 @@
 """Proves, before a version is published, that its ``model.tflite`` answers as its SavedModel does.
 
 Both are asked the evidence, in this process: the SavedModel by TensorFlow, the other by the model server's own LiteRT
-engine, in each signature that LiteRT answers; ``compare/verdict.py`` judges. A version whose ``serving_default`` or
-``static`` fails is published without the file, one whose ``classify`` or ``regress`` fails leaves those to TensorFlow.
-The result is kept beside the evidence (``<version>.proof.json``), so that nothing is proved twice.
+engine, in each signature that LiteRT answers; ``compare/verdict.py`` judges. A version whose file fails is published
+without it; where only ``classify`` or ``regress`` fails, those are left to TensorFlow. The result is kept beside the evidence (``<version>.proof.json``), so that nothing is proved twice.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from compare.cold import fixed_batch
 from compare.tolerances import limits_for
 from compare.verdict import Verdict, verify
 from models.artifacts import fingerprint, is_current, read_json, sha256_file, write_json
@@ -31,8 +31,7 @@ if TYPE_CHECKING:
 
     Tensors = dict[str, NDArray]
 
-DEFAULT = "serving_default"
-_FORMAT = "2"  # part of the fingerprint: raise it when a proof looks at something else
+_FORMAT = "3"  # part of the fingerprint: raise it when a proof looks at something else
 PRECISION = "float32"  # what the `server` variant is
 SECONDS = 0.5  # for each signature: a slow model answers fewer rows, and ``n`` says how many
 
@@ -50,6 +49,7 @@ class SignatureProof:
     tolerance: float | None
     n: int
     reason: str = ""
+    on_examples: bool = False  # by litert.json, with tf.Example parsed in Python
 
 
 @dataclass(frozen=True)
@@ -71,9 +71,10 @@ class Proof:
     @property
     def against_file(self) -> str:
         """Why the file must not be served, in one sentence; empty where nothing speaks against it."""
-        if self.problem or DEFAULT not in self.signatures:
-            return self.problem or f"there is no evidence for {DEFAULT}"
-        return "; ".join(f"{name}: {self.failed[name]}" for name in (DEFAULT, "static") if name in self.failed)
+        direct = [name for name, proof in self.signatures.items() if not proof.on_examples]
+        if self.problem or not direct:
+            return self.problem or "there is no evidence to ask it"
+        return "; ".join(f"{name}: {self.failed[name]}" for name in direct if name in self.failed)
 
 
 def prove(export: Export, tflite: Path) -> Proof:
@@ -112,7 +113,13 @@ def _prove(export: Export, tflite: Path) -> Proof:
             cases = {name: answered for name in servable.light_signatures if (answered := _cases(export, name))}
             if export.description["reference"] != "savedmodel":
                 cases = _answered_by_tensorflow(export, cases)
-            return Proof({name: _summary(_ask(servable, name, rows, export)) for name, rows in cases.items()})
+            on_examples = litert_signatures.candidates(export)
+            return Proof(
+                {
+                    name: _summary(_ask(servable, name, rows, export), name in on_examples)
+                    for name, rows in cases.items()
+                }
+            )
         except ServingError as error:
             return Proof({}, f"LiteRT cannot run it: {error.message}")
 
@@ -143,10 +150,11 @@ def _ask(servable: Any, name: str, cases: list[Case], export: Export) -> Verdict
     def predict(inputs: Tensors) -> Tensors:
         return servable.run(signature, inputs, signature.outputs)
 
-    return verify(predict, cases, export.spec, precision=PRECISION, seconds=SECONDS)
+    batch = fixed_batch(export)
+    return verify(predict, cases, export.spec, precision=PRECISION, fixed_batch=batch, seconds=SECONDS)
 
 
-def _summary(verdict: Verdict) -> SignatureProof:
+def _summary(verdict: Verdict, on_examples: bool) -> SignatureProof:
     def worst(errors: list[float | None]) -> float | None:
         """None where names, dtypes or shapes were already wrong."""
         return None if None in errors else max(error for error in errors if error is not None)
@@ -158,4 +166,5 @@ def _summary(verdict: Verdict) -> SignatureProof:
         verdict.outputs[0].tolerance,
         min(output.n for output in verdict.outputs),
         verdict.reason,
+        on_examples,
     )

@@ -104,6 +104,7 @@ class Traffic:
         return self.answers
 
 
+@pytest.mark.slow
 def test_no_request_fails_while_versions_come_move_and_go(root, exports):
     cases = {version: exports["mlp", version].evidence.cases("serving_default")[0] for version in (1, 2)}
     expected = {version: case.outputs["probability"][:3] for version, case in cases.items()}
@@ -214,6 +215,7 @@ def test_config_that_is_damaged_says_what_to_do(both):
         publish_all(both)
 
 
+@pytest.mark.slow
 def test_commands_say_what_they_did_and_where(both):
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "serving.publish", "--root", str(both), "--grpc-address", address, *arguments]
