@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from hypothesis.strategies import SearchStrategy
 
-TARGETS = 12
+TARGETS = 13
 SECONDS = float(os.environ.get("FUZZ_SECONDS", "45")) / TARGETS
 _SETTINGS = settings(
     max_examples=50,
@@ -53,14 +53,14 @@ def mutated(draw: Any, originals: tuple[bytes, ...]) -> bytes:
     data = bytearray(draw(st.sampled_from(originals)))
     for _ in range(draw(st.integers(0, 6))):
         start = draw(st.integers(0, len(data)))
-        end = min(len(data), start + draw(st.sampled_from([0, 1, 2, 8, 100, len(data)])))
+        end = min(len(data), start + draw(st.sampled_from([0, 1, 2, 8, 100])))
         piece = (
             data[start:end] * draw(st.sampled_from([0, 1, 2, 50]))
             if draw(st.booleans())
             else draw(st.binary(max_size=9))
         )
         data[start:end] = piece
-    return bytes(data)
+    return bytes(data[:4000])
 
 
 NAMES = st.sampled_from(["features", "image", "series", "tokens", "text", "inputs", "probability", "", "\0", "ü" * 40])

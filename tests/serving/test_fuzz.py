@@ -23,6 +23,7 @@ from google.protobuf.message import DecodeError
 from hypothesis import strategies as st
 from model_server.connection import Limits
 from model_server.errors import ServingError
+from model_server.example_parser import Feature, parse
 from model_server.examples import feed
 from model_server.grpc_frames import Requests, framed, seconds, unframed
 from model_server.json_answers import columns as written_columns
@@ -32,7 +33,7 @@ from model_server.json_parse import parse_body
 from model_server.json_tensors import columns, rows
 from model_server.protos import ExamplesRequest, PredictRequest, TensorProto
 from model_server.reflection import Reflection
-from model_server.tensors import BY_DTYPE, KINDS, from_proto, tensor_bytes
+from model_server.tensors import BY_DTYPE, KINDS, from_proto, tensor_bytes, varint
 from schemathesis import GenerationMode
 
 from serving.launch import SERVER
@@ -142,6 +143,33 @@ def test_example_requests_decode_or_are_refused():
             assert array.dtype == object
 
     fuzz(mutated((original.SerializeToString(), framed(original.SerializeToString()))), check)
+
+
+EXAMPLE, _ = serialized_examples({"examples": [{"x": [0.5, 1.5, 2.5], "n": 20, "s": "text", "e": []}]})
+
+
+def test_examples_are_parsed_or_refused():
+    features = [Feature("x", "float32", (3,)), Feature("n", "int64", ())]
+
+    def check(examples: list[bytes]) -> None:
+        array = np.empty(len(examples), object)
+        array[:] = examples
+        with contextlib.suppress(ServingError):
+            found = parse(array, features)
+            assert found["x"].shape == (len(examples), 3)
+            assert found["n"].shape == (len(examples),)
+
+    fuzz(st.lists(mutated((EXAMPLE[0], EXAMPLE[0] * 2)), min_size=1, max_size=3), check)
+
+
+def test_number_without_an_end_is_refused_at_once():
+    for value in (b"\x12" + b"\xff" * 2_000_000, b"\x12\x7f\x0a" + b"\xff" * 2_000_000):
+        entry = b"\x0a\x01x\x12" + varint(len(value)) + value
+        features = b"\x0a" + varint(len(entry)) + entry
+        array = np.empty(1, object)
+        array[0] = b"\x0a" + varint(len(features)) + features
+        with pytest.raises(ServingError, match="Can't parse serialized Example"):
+            parse(array, [Feature("x", "float32", (3,))])
 
 
 def test_frames_and_streams_are_read_or_refused():

@@ -98,7 +98,7 @@ def _values(data: bytes, feature: Feature, index: int) -> Sequence[float] | NDAr
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """Protobuf's base-128 number at a position, and the position behind it. Raises IndexError where it has no end."""
+    """Protobuf's base-128 number at a position, and the position behind it. Raises IndexError or ValueError where it has no end."""
     value = shift = 0
     while True:
         byte = data[at]
@@ -106,6 +106,8 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
         at, shift = at + 1, shift + 7
         if byte < 0x80:
             return value, at
+        if shift > 63:  # ten bytes are the most; a megabyte of them would be added up for hours
+            raise ValueError("a number without an end")
 
 
 def _where(feature: Feature, index: int) -> str:
