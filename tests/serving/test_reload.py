@@ -210,6 +210,17 @@ def test_missing_base_path_waits_for_its_deadline_and_is_in_nobodys_way(client, 
     wait_for(lambda: served_or_none(client, "later") == {2}, "the late model")
 
 
+def test_base_path_that_cannot_be_looked_at_is_in_nobodys_way(client, mlp, tmp_path):
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    odd_paths = ("/a\\000b", tmp_path / "loop", "/" + "long" * 2000, "/proc/self/mem")
+    for number, odd in enumerate(odd_paths):
+        with pytest.raises(ClientError) as error:
+            client.reload_config(models(model(f"odd{number}", odd)), timeout=0.3)
+        assert error.value.code == "DEADLINE_EXCEEDED"
+    client.reload_config(models(model("odd", "/a\\000b"), model("mlp", mlp)))
+    client.predict("mlp", ROW)
+
+
 def test_call_that_waits_for_a_model_ends_when_another_takes_the_model_out(client, running, mlp, tmp_path):
     errors: list[ClientError] = []
 
@@ -304,11 +315,12 @@ def test_nothing_is_loaded_from_outside_of_the_model_roots(repository_folder, tm
     (inside / "mixed").mkdir(parents=True)
     shutil.copytree(mlp / "1", inside / "mlp" / "1")
     (inside / "link").symlink_to(mlp)
+    (inside / "loop").symlink_to(inside / "loop")
     config = tmp_path / "models.config"
     config.write_text(models(model("mlp", inside / "mlp")))
     flags = (f"--model_roots={tmp_path / 'inside'}", "--file_system_poll_wait_seconds=0.1")
     with local_server(config, engine="litert", flags=flags) as server, GrpcClient(server.grpc_address) as client:
-        for outside in (mlp, inside / "link", inside / ".." / "elsewhere", "/"):
+        for outside in (mlp, inside / "link", inside / ".." / "elsewhere", inside / "loop", "/"):
             with pytest.raises(Refused, match="of model new is outside of --model_roots") as error:
                 client.reload_config(models(model("mlp", inside / "mlp"), model("new", outside)))
             assert error.value.code == "INVALID_ARGUMENT"

@@ -115,7 +115,7 @@ class Manager:
                     if name not in new:
                         self._let_go(status)
                     elif new[name].base_path != old.base_path and status.state is not State.AVAILABLE:
-                        status.gone = True  # what is being loaded comes from the old place
+                        self._let_go(status)  # what is being loaded comes from the old place
             added = new.keys() - self._models.keys()
             self._models = new
             self._available = {
@@ -242,8 +242,8 @@ class Manager:
         for version, status in list(statuses.items()):
             if version in aspired and status.gone:
                 statuses[version] = VersionStatus()
-            elif version not in aspired and not status.gone and status.state is not State.AVAILABLE:
-                status.state, status.gone, status.retry_at = State.END, True, 0.0
+            elif version not in aspired and status.state is not State.AVAILABLE:
+                self._let_go(status)
         for version in aspired:
             status = statuses.setdefault(version, VersionStatus())
             if self._is_due(status, folders[version]):
@@ -282,10 +282,11 @@ class Manager:
 
     def _load(self, name: str, version: int, status: VersionStatus) -> None:
         try:
-            if status.gone or self._stop.is_set():
-                return
-            if status.state is not State.AVAILABLE:
-                status.state = State.LOADING
+            with self._lock:
+                if status.gone or self._stop.is_set():
+                    return
+                if status.state is not State.AVAILABLE:
+                    status.state = State.LOADING
             self._log(f"loading {name} version {version} from {status.path}")
             start = time.monotonic()
             if outside := self.roots.leaving(status.path):
@@ -332,7 +333,6 @@ class Manager:
                 self._log(f"{name} version {version} was replaced on disk, but cannot be loaded: {message}")
                 return
             if status.gone:
-                status.state = State.END
                 return
             status.attempts += 1
             left = self._options.max_num_load_retries + 1 - status.attempts
@@ -354,6 +354,8 @@ class Manager:
         self._available[name] = Available(kept, old.labels)
 
     def _let_go(self, status: VersionStatus) -> None:
+        if status.gone:
+            return
         status.gone, status.retry_at = True, 0.0
         if status.state is State.AVAILABLE:
             status.state = State.UNLOADING

@@ -75,7 +75,10 @@ class Roots:
         """Whether a path lies below a root when every symbolic link and ``..`` in it has been followed."""
         if not self._resolved:
             return True
-        real = path.resolve()
+        try:
+            real = path.resolve()
+        except (OSError, RuntimeError, ValueError):  # links in a circle, a NUL
+            return False
         return any(real.is_relative_to(root) for root in self._resolved)
 
     def leaving(self, folder: Path) -> Path | None:
@@ -217,6 +220,6 @@ def find_versions(base_path: Path) -> dict[int, VersionFolder] | None:
                     continue  # it went while we looked
                 if stat.S_ISDIR(status.st_mode):
                     found[int(entry.name)] = VersionFolder(entry, (status.st_dev, status.st_ino))
-    except OSError:
+    except (OSError, ValueError):  # a NUL in the path
         return None
     return found
