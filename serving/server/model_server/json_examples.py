@@ -6,6 +6,7 @@ true and false are int64, decimal numbers float, strings and ``{"b64": …}`` by
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -98,5 +99,7 @@ def results(found: Classifications | NDArray) -> bytes:
 def _text(label: bytes) -> bytes:
     try:
         return orjson.dumps(label.decode())
-    except UnicodeDecodeError:  # written as it is, as TF Serving does
-        return b'"' + label + b'"'
+    except UnicodeDecodeError:  # its bytes are written as they are, as TF Serving does
+        return json.dumps(label.decode("utf-8", "surrogateescape"), ensure_ascii=False).encode(
+            "utf-8", "surrogateescape"
+        )
