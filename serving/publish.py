@@ -148,7 +148,8 @@ def main() -> None:
         return
     if options.command == "apply":
         labels = current_labels(root)
-        told = rollout.apply(root, labels, server, labels, wait=options.wait)
+        needed = {model: chosen.values() for model, chosen in labels.items()}
+        told = rollout.apply(root, labels, server, needed, wait=options.wait)
         print(f"labels of {', '.join(labels)} {_where(told, server)}")
         return
     if options.command == "promote":
@@ -178,28 +179,35 @@ def _where(told: bool, server: rollout.Server) -> str:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m serving.publish", description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--root", type=Path, help="the artifacts folder; default: ARTIFACTS or artifacts/")
-    parser.add_argument("--grpc-address", help="host:port of the server; default: this deployment's")
-    parser.add_argument(
+    common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)  # before and after a command
+    common.add_argument("--root", type=Path, help="the artifacts folder; default: ARTIFACTS or artifacts/")
+    common.add_argument("--grpc-address", help="host:port of the server; default: this deployment's")
+    common.add_argument(
         "--docker",
         action="store_true",
-        default=os.environ.get("DEPLOY") == "docker",
-        help=f"the server runs in docker-compose.yml's container, with the repository at {DOCKER_ROOT}; or env DEPLOY=docker",
+        help=f"the server is docker-compose.yml's container, with the repository at {DOCKER_ROOT}; or env DEPLOY=docker",
     )
-    parser.add_argument(
-        "--wait", type=float, default=rollout.LOAD_LIMIT_S, help="seconds that a version may take to become available"
+    common.add_argument(
+        "--wait", type=float, help=f"seconds that a version may take to load; default {rollout.LOAD_LIMIT_S:g}"
     )
+    description = (__doc__ or "").split("\n\n")[0]
+    parser = argparse.ArgumentParser(prog="python -m serving.publish", description=description, parents=[common])
     commands = parser.add_subparsers(dest="command", title="without a command, publishes; with one, moves labels")
-    status = commands.add_parser("status", help="versions, engines, states and labels, published and on the server")
+    status = commands.add_parser(
+        "status", parents=[common], help="versions, engines, states and labels, published and on the server"
+    )
     status.add_argument("model", nargs="?")
-    promote = commands.add_parser("promote", help="stable moves to canary's version, or to any other")
+    promote = commands.add_parser("promote", parents=[common], help="stable moves to canary's version, or to any other")
     promote.add_argument("model")
     promote.add_argument("--to", type=int, metavar="VERSION")
-    rollback = commands.add_parser("rollback", help="stable moves back to where it was before")
+    rollback = commands.add_parser("rollback", parents=[common], help="stable moves back to where it was before")
     rollback.add_argument("model")
-    commands.add_parser("apply", help="tell a server that does not watch models.config what is published")
-    return parser.parse_args()
+    commands.add_parser(
+        "apply", parents=[common], help="tell a server that does not watch models.config what is published"
+    )
+    docker = os.environ.get("DEPLOY") == "docker"
+    unset = argparse.Namespace(root=None, grpc_address=None, docker=docker, wait=rollout.LOAD_LIMIT_S)
+    return parser.parse_args(namespace=unset)
 
 
 if __name__ == "__main__":

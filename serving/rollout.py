@@ -66,7 +66,7 @@ def promote(root: Path, model: str, server: Server, *, to: int | None = None, wa
         )
     if before != after:
         labels[model] |= {STABLE: after, PREVIOUS: before}
-    return Move(model, before, after, apply(root, labels, server, [model], wait=wait))
+    return Move(model, before, after, apply(root, labels, server, {model: [after]}, wait=wait))
 
 
 def rollback(root: Path, model: str, server: Server, *, wait: float = LOAD_LIMIT_S) -> Move:
@@ -78,30 +78,31 @@ def rollback(root: Path, model: str, server: Server, *, wait: float = LOAD_LIMIT
             f"{model} has nothing to roll back to: {STABLE} is at version {before}, and no promotion of it can be undone; "
             f"`python -m serving.publish promote {model} --to VERSION` moves {STABLE} to any version"
         )
-    labels[model][STABLE] = labels[model].pop(PREVIOUS)
-    return Move(model, before, labels[model][STABLE], apply(root, labels, server, [model], wait=wait))
+    after = labels[model][STABLE] = labels[model].pop(PREVIOUS)
+    return Move(model, before, after, apply(root, labels, server, {model: [after]}, wait=wait))
 
 
 def apply(
-    root: Path, labels: Mapping[str, Labels], server: Server, models: Collection[str], *, wait: float = LOAD_LIMIT_S
+    root: Path,
+    labels: Mapping[str, Labels],
+    server: Server,
+    needed: Mapping[str, Collection[int]],
+    *,
+    wait: float = LOAD_LIMIT_S,
 ) -> bool:
-    """Wait until the labelled versions of ``models`` are available, tell the server, write the file.
+    """Wait until the labelled versions are available, tell the server, write the file. Returns whether a server was told.
 
-    Other models keep the labels that can be kept: a server refuses all of a config when one label points to a version
-    that is not loaded. Returns whether a server was told. Raises DeployError when a version cannot be loaded or the
-    server refuses; then the file stays as it is.
+    ``needed`` versions must become so, or DeployError is raised and the file stays as it is. Others that cannot be loaded
+    only lose their labels on the server, which would refuse the whole config because of them.
     """
     try:
         with GrpcClient(server.address, timeout=wait) as client:
-            loaded = {}
+            held = {}
             for model, chosen in labels.items():
-                if model in models:
-                    _wait_available(client, server, model, set(chosen.values()), wait)
-                    loaded[model] = chosen
-                else:
-                    states = _states(client, model)
-                    loaded[model] = {label: at for label, at in chosen.items() if states.get(at) == "AVAILABLE"}
-            client.reload_config(config_text(published_models(root), server.base, loaded))
+                must = set(needed.get(model, ()))
+                available = _settled(client, server, model, set(chosen.values()) | must, must, wait)
+                held[model] = {label: version for label, version in chosen.items() if version in available}
+            client.reload_config(config_text(published_models(root), server.base, held))
     except Unreachable:
         write_configs(root, labels)
         return False
@@ -169,29 +170,39 @@ def _labels_of(root: Path, model: str) -> dict[str, Labels]:
     return labels
 
 
-def _wait_available(client: GrpcClient, server: Server, model: str, versions: set[int], limit: float) -> None:
-    """TF Serving gives a label only to a version that is loaded. Raises DeployError when one does not get there."""
+def _settled(
+    client: GrpcClient, server: Server, model: str, versions: set[int], needed: set[int], limit: float
+) -> set[int]:
+    """The available ones of ``versions``, when no other is still on its way or the time is over.
+
+    TF Serving gives a label only to a version that is loaded. Raises DeployError when one that is needed is not.
+    """
     deadline = time.monotonic() + limit
     while True:
         try:
             rows = {row["version"]: row for row in client.status(model)}
         except Refused as error:
+            if not needed:
+                return set()  # a model that this server does not have
             raise DeployError(
                 f"the server at {server.address} does not serve {model} ({error.message}); "
                 "is it this deployment's? `make status` tells, `make deploy-all` starts it"
             ) from None
-        missing = [version for version in sorted(versions) if rows.get(version, _UNSEEN)["state"] != "AVAILABLE"]
-        if not missing:
-            return
-        row, version = rows.get(missing[0], _UNSEEN), missing[0]
-        if row["state"] == "END" and row["error_code"] != "OK":
+        found = {version: rows.get(version, _UNSEEN) for version in versions}
+        available = {version for version, row in found.items() if row["state"] == "AVAILABLE"}
+        failed = {version for version, row in found.items() if row["error_code"] != "OK" and row["state"] == "END"}
+        for version in sorted(needed & failed):
             raise DeployError(
-                f"version {version} of {model} cannot be loaded: {row['error_message']}; "
+                f"version {version} of {model} cannot be loaded: {found[version]['error_message']}; "
                 "export it again, or take it away and run `make publish`"
             )
+        if versions == available | failed:
+            return available
         if time.monotonic() > deadline:
-            raise DeployError(
-                f"version {version} of {model} is {row['state']} after {limit:g} s at {server.address}; "
-                "look at the server's log, or allow more with --wait"
-            )
+            for version in sorted(needed - available):
+                raise DeployError(
+                    f"version {version} of {model} is {found[version]['state']} after {limit:g} s at {server.address}; "
+                    "look at the server's log, or allow more with --wait"
+                )
+            return available
         time.sleep(LOOK_S)

@@ -34,7 +34,7 @@ def add_export(root: Path, version: int) -> None:
     for kind in ("savedmodels", "lite"):
         shutil.copytree(artifacts_root() / kind / "mlp" / str(version), root / kind / "mlp" / str(version))
     (root / "evidence" / "mlp").mkdir(parents=True, exist_ok=True)
-    for suffix in ("npz", "json"):  # an export is there when its json is
+    for suffix in ("npz", "proof.json", "json"):  # an export is there when its json is
         shutil.copy(artifacts_root() / "evidence" / "mlp" / f"{version}.{suffix}", root / "evidence" / "mlp")
 
 
@@ -44,7 +44,7 @@ def remove_export(root: Path, version: int) -> None:
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
+def root(tmp_path: Path, repository_folder: Path) -> Path:
     """An artifacts folder with version 1 of the mlp published."""
     add_export(tmp_path, 1)
     publish_all(tmp_path)
@@ -116,7 +116,7 @@ def test_no_request_fails_while_versions_come_move_and_go(root, exports):
             assert traffic.seen() == {("stable", 1, ""), ("canary", 1, "")}
             add_export(root, 2)
             publish_all(root)
-            assert rollout.apply(root, current_labels(root), server, ["mlp"])
+            assert rollout.apply(root, current_labels(root), server, {"mlp": [1, 2]})
             assert traffic.seen() == {("stable", 1, ""), ("canary", 2, "")}
             assert rollout.promote(root, "mlp", server) == rollout.Move("mlp", 1, 2, told=True)
             assert traffic.seen() == {("stable", 2, ""), ("canary", 2, "")}
@@ -186,13 +186,13 @@ def test_version_that_cannot_be_loaded_is_not_promoted(both):
     with serving(both) as (_, server):
         broken.unlink()
         broken.write_bytes(b"\x08\xff\xffnot a model" * 50)
-        staged = broken.parent.rename(both / "staged")
-        (both / "staged-3").mkdir()
-        shutil.copytree(staged, both / "repository" / ".staged-3")
-        (both / "repository" / ".staged-3").rename(both / "repository" / "mlp" / "3")
-        staged.rename(both / "repository" / "mlp" / "2")
+        shutil.copytree(broken.parent, both / "staged")
+        (both / "staged").rename(both / "repository" / "mlp" / "3")
         with pytest.raises(DeployError, match=r"version 3 of mlp cannot be loaded: .*model\.tflite"):
-            rollout.promote(both, "mlp", server, to=3, wait=20)
+            rollout.promote(both, "mlp", server, wait=20)
+        with GrpcClient(server.address) as client:  # one that works is promoted all the same
+            assert rollout.promote(both, "mlp", server, to=2, wait=20).told
+            assert client.metadata("mlp", label="stable")["model_spec"]["version"] == "2"
 
 
 @pytest.mark.parametrize(
@@ -218,7 +218,7 @@ def test_config_that_is_damaged_says_what_to_do(both):
 @pytest.mark.slow
 def test_commands_say_what_they_did_and_where(both):
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "serving.publish", "--root", str(both), "--grpc-address", address, *arguments]
+        command = [sys.executable, "-m", "serving.publish", *arguments, "--root", str(both), "--grpc-address", address]
         return subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY)
 
     address = "127.0.0.1:1"
