@@ -163,6 +163,25 @@ def test_no_request_of_many_threads_is_missed(monitored):
     assert after.value(seconds, version="2", phase="queue") - before.value(seconds, version="2", phase="queue") == 240
 
 
+def test_batches_are_runs_and_their_requests_queue(repository_folder, tmp_path):
+    monitoring, batching = tmp_path / "monitoring.config", tmp_path / "batching.config"
+    monitoring.write_text("prometheus_config { enable: true }")
+    batching.write_text("max_batch_size { value: 4 } batch_timeout_micros { value: 2000 } allowed_batch_sizes: 4")
+    flags = ("--enable_batching", f"--batching_parameters_file={batching}", f"--monitoring_config_file={monitoring}")
+    with local_server(repository_folder / "models.config", engine="litert", flags=flags) as running:
+        predict(running)  # one after the other: three rows and one of padding each
+        page = read(running)
+    session = ":tensorflow:serving:batching_session:"
+    assert page.value(f"{session}wrapped_run_count") == page.value(":tensorflow:core:graph_runs") == 2
+    assert page.value(f"{session}input_batch_size_sum") == 6
+    assert page.value(f"{session}processed_batch_size_sum") == 8
+    assert page.value(f"{session}padding_size_sum", execution_batch_size="4") == 2
+    assert page.value(f"{session}queuing_latency_count") == 2
+    assert page.value(f"{session}queuing_latency_sum") >= 4000  # microseconds
+    assert page.value("model_server_request_seconds_sum", model="mlp", phase="queue") >= 0.004
+    assert page.value(":tensorflow:core:graph_run_time_usecs") > 0
+
+
 def test_names_from_clients_are_escaped_and_do_not_fill_the_memory(monitored):
     odd = 'a"b\\c\nd{},é'
     with GrpcClient(monitored.grpc_address) as grpc:

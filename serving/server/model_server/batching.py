@@ -40,7 +40,7 @@ class BatchObserver(Protocol):
     def batch_began(self, queued: Sequence[float], rows: int, added: int) -> None:
         """Seconds that its requests waited; rows that run, and how many of them are padding."""
 
-    def batch_ran(self) -> None: ...
+    def batch_ran(self, seconds: float) -> None: ...
 
 
 class Batcher:
@@ -129,9 +129,9 @@ class Batcher:
             answers = split(answer, sizes, added)
         except ServingError as error:
             answers = [error]
-        if self._observer is not None:
-            self._observer.batch_ran()
         seconds = time.monotonic() - began
+        if self._observer is not None:
+            self._observer.batch_ran(seconds)
         for part in parts:
             part.request.compute_seconds += seconds
         self._answer(parts, answers)

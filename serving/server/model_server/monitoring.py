@@ -55,9 +55,9 @@ class _Cells(NamedTuple):
 class _Answered:
     """The answered requests of one kind. Their times wait until there are some: counted together they cost a tenth."""
 
-    def __init__(self, cells: _Cells) -> None:
+    def __init__(self, cells: _Cells, *, batched: bool) -> None:
         self.times: deque[tuple[float, float, float]] = deque()  # seconds in all, queueing, computing
-        self.cells = cells
+        self.cells, self.batched = cells, batched
 
 
 class Monitor:
@@ -70,7 +70,7 @@ class Monitor:
         self._manager = manager
         self._unknown: set[str] = set()
         self._in_flight = in_flight
-        self._answered: dict[tuple[str, int, str, str, str], _Answered] = {}
+        self._answered: dict[tuple[str, int, str, str, str, bool], _Answered] = {}
         self._registry = Registry()
         self._lock = self._registry.lock
         self._define_theirs()
@@ -169,7 +169,7 @@ class Monitor:
         if call.code is not OK or servable is None or signature is None:
             self._failed_or_asked(call)
             return
-        key = (servable.name, servable.version, signature.name, call.api, call.protocol)
+        key = (servable.name, servable.version, signature.name, call.api, call.protocol, call.batched)
         answered = self._answered.get(key)
         if answered is None:
             with self._lock:
@@ -179,7 +179,9 @@ class Monitor:
             with self._lock:
                 self._count(answered)
 
-    def _new_answered(self, name: str, version: int, signature: str, api: str, protocol: str) -> _Answered:
+    def _new_answered(
+        self, name: str, version: int, signature: str, api: str, protocol: str, batched: bool
+    ) -> _Answered:
         shown, ours, counted = str(version), protocol.lower(), api != "MultiInference"
         total, queue, compute = (
             self._seconds.cell(name, shown, signature, ours, phase) for phase in ("total", "queue", "compute")
@@ -193,7 +195,8 @@ class Monitor:
                 total,
                 queue,
                 compute,
-            )
+            ),
+            batched=batched,
         )
 
     def _count(self, answered: _Answered) -> None:
@@ -206,8 +209,9 @@ class Monitor:
             cells.requests.add(len(times))
             cells.latency.add_all(np.trunc(total * 1e6))
         cells.runtime.add_all(np.trunc((queue + compute) * 1e6))
-        self._runs.add(len(times))
-        self._run_micros.add(int(compute.sum() * 1e6))
+        if not answered.batched:  # batch_ran counts those
+            self._runs.add(len(times))
+            self._run_micros.add(int(compute.sum() * 1e6))
         cells.codes.add(len(times))
         cells.total.add_all(total)
         cells.queue.add_all(queue)
@@ -266,9 +270,11 @@ class Monitor:
             self._batch_rows.cell().add(rows)
             self._padding.cell(str(rows)).add(added)
 
-    def batch_ran(self) -> None:
+    def batch_ran(self, seconds: float) -> None:
         with self._lock:
             self._wrapped_runs.cell().add()
+            self._runs.add()
+            self._run_micros.add(int(seconds * 1e6))
 
     # ------------------------------------------------------------ what is asked
 

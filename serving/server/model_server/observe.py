@@ -49,6 +49,7 @@ class Call:
     outputs: Mapping[str, NDArray] = inputs
     queue = 0.0  # waiting for a thread or a batch
     compute = 0.0
+    batched = False  # it shared its run with others
 
     def __init__(self, protocol: str, api: str, body: bytes) -> None:
         self.protocol = protocol  # "GRPC" or "REST"
@@ -138,7 +139,7 @@ class ObservedCore(Core):
     def _was_batched(self, queue_seconds: float, compute_seconds: float) -> None:
         call = CURRENT.get()
         if call is not None:
-            call.queue, call.compute = queue_seconds, compute_seconds
+            call.queue, call.compute, call.batched = queue_seconds, compute_seconds, True
 
 
 class ObservedRest(RestApplication):
