@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup lock train export convert publish page build deploy-all demo check docker-check test test-fast test-all fuzz lint bench-serving status doctor down clean
+.PHONY: help setup lock train export convert publish page build deploy-all demo check docker-check test test-fast test-all fuzz lint bench-serving status doctor down clean versions promote rollback
 
 PY := .venv/bin/python
 TIMED := $(PY) -m deploy.timed
@@ -31,6 +31,15 @@ check: page serving/server/.venv-tensorflow  ## the same verdict for your own mo
 
 docker-check:  ## the images, the comparison on them, nothing left behind; skipped without a Docker engine
 	@if $(BOOTSTRAP) -m deploy.engine; then $(MAKE) --no-print-directory build && $(PY) -m deploy.docker_check; fi
+
+versions: setup  ## two versions on live traffic: make versions MODEL=mlp [SECONDS=20]
+	@$(PY) -m compare versions $(MODEL) $(if $(SECONDS),--seconds $(SECONDS))
+
+promote: setup  ## the label stable moves to the newest version: make promote MODEL=mlp [VERSION=2]
+	@$(PY) -m serving.publish promote $(MODEL) $(if $(VERSION),--to $(VERSION))
+
+rollback: setup  ## the label stable moves back: make rollback MODEL=mlp
+	@$(PY) -m serving.publish rollback $(MODEL)
 
 build: publish page  ## all artefacts, without starting anything
 

@@ -30,12 +30,15 @@ if TYPE_CHECKING:
     Server = Callable[[LocalServer], rollout.Server]
 
 
-def add_export(root: Path, version: int) -> None:
+def add_export(root: Path, version: int, of: int | None = None) -> None:
+    """Version ``of`` of the mlp as ``version``."""
+    source = str(of or version)
     for kind in ("savedmodels", "lite"):
-        shutil.copytree(artifacts_root() / kind / "mlp" / str(version), root / kind / "mlp" / str(version))
+        shutil.copytree(artifacts_root() / kind / "mlp" / source, root / kind / "mlp" / str(version))
     (root / "evidence" / "mlp").mkdir(parents=True, exist_ok=True)
     for suffix in ("npz", "proof.json", "json"):  # an export is there when its json is
-        shutil.copy(artifacts_root() / "evidence" / "mlp" / f"{version}.{suffix}", root / "evidence" / "mlp")
+        file = artifacts_root() / "evidence" / "mlp" / f"{source}.{suffix}"
+        shutil.copy(file, root / "evidence" / "mlp" / f"{version}.{suffix}")
 
 
 def remove_export(root: Path, version: int) -> None:
@@ -156,11 +159,7 @@ def test_promoted_label_survives_publishing_and_a_restart(both):
 def test_newer_version_becomes_canary_and_leaves_stable_where_it_is(both):
     nobody = rollout.Server("127.0.0.1:1", both / "repository")
     rollout.promote(both, "mlp", nobody)
-    description = Export(both, "mlp", 2)
-    for kind in ("savedmodels", "lite"):
-        shutil.copytree(both / kind / "mlp" / "2", both / kind / "mlp" / "3")
-    for file in (description.evidence_json, description.evidence_json.with_suffix(".npz")):
-        shutil.copy(file, file.with_stem("3"))
+    add_export(both, 3, of=2)
     publish_all(both)
     assert read_labels(both) == {"mlp": {"stable": 2, "canary": 3, "previous": 1}}
     remove_export(both, 2)
