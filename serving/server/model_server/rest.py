@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 import traceback
@@ -9,7 +10,6 @@ import zlib
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
-import orjson
 from google.protobuf import json_format
 
 from model_server import examples, json_answers, json_tensors
@@ -147,17 +147,17 @@ class RestApplication:
         name = _decoded(match["name"])
         message = status_message(self._core.manager.status(name, version))
         engines = "".join(f"; version {number}: {engine}" for number, engine in self._core.manager.engines(name))
-        return 200, [*_JSON, (b"x-model-server", f"model-server{engines}".encode())], _pretty(_as_json(message))
+        return 200, [*_JSON, (b"x-model-server", f"model-server{engines}".encode())], f"{_as_json(message)}\n".encode()
 
     def _metadata(self, match: re.Match) -> tuple[int, list, bytes]:
         servable = self._find(match)
         spec = {"name": servable.name, "signature_name": "", "version": str(servable.version)}
-        metadata = {"signature_def": _as_json(signature_map(servable))}
-        return (
-            200,
-            [*_JSON, (b"x-model-server", servable.describe().encode())],
-            _pretty({"model_spec": spec, "metadata": metadata}),
+        # TF Serving puts it together from two messages, each with line breaks of its own.
+        body = (
+            f'{{\n"model_spec":{_indented(spec)}\n,\n"metadata": {{"signature_def": {_as_json(signature_map(servable))}'
+            "\n}\n}\n"
         )
+        return 200, [*_JSON, (b"x-model-server", servable.describe().encode())], body.encode()
 
     def _find(self, match: re.Match) -> Servable:
         label = _decoded(match["label"]) if match["label"] else None
@@ -200,11 +200,13 @@ def _decoded(text: str) -> str:
     return unquote_to_bytes(text).decode("utf-8", "replace")
 
 
-def _as_json(message: Any) -> Any:
-    return json_format.MessageToDict(
-        message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True, descriptor_pool=POOL
+def _as_json(message: Any) -> str:
+    return _indented(
+        json_format.MessageToDict(
+            message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True, descriptor_pool=POOL
+        )
     )
 
 
-def _pretty(value: Any) -> bytes:
-    return orjson.dumps(value, option=orjson.OPT_INDENT_2) + b"\n"
+def _indented(value: Any) -> str:
+    return json.dumps(value, indent=1, ensure_ascii=False)
