@@ -1,6 +1,7 @@
 """Fuzzing within a time: hypothesis draws, in rounds with a new seed each, until the seconds of a target are spent.
 
-``FUZZ_SECONDS`` is for all targets of test_fuzz.py together; `make fuzz` sets it.
+``FUZZ_SECONDS`` is for all targets of test_fuzz.py together; `make fuzz` sets it. ``FUZZ_ENGINE=tensorflow`` takes the
+server with TensorFlow.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
 
 TARGETS = 13
+ENGINE = os.environ.get("FUZZ_ENGINE", "litert")
 SECONDS = float(os.environ.get("FUZZ_SECONDS", "45")) / TARGETS
 _SETTINGS = settings(
     max_examples=50,
@@ -69,7 +71,9 @@ NUMBERS = st.one_of(
     st.sampled_from([0, 1, 300, (1 << 31) - 1, 1 << 31, (1 << 63) - 1, 1 << 63, 1 << 64]),
     st.floats(allow_nan=True, allow_infinity=True),
 )
-TEXTS = st.text(alphabet=string.printable + "äß€\U0001f600\ud800", max_size=12)
+TEXTS = st.text(alphabet=string.printable + "äß€\U0001f600\ud800", max_size=12) | st.sampled_from(
+    ["\ud800", "a\udc80", "\0"]
+)
 B64 = st.fixed_dictionaries({"b64": TEXTS | st.just("AAAA")})
 SCALARS = st.none() | st.booleans() | NUMBERS | TEXTS | B64
 VALUES = st.recursive(
@@ -142,3 +146,44 @@ def predict_requests(draw: Any) -> Any:
         request.inputs[name].CopyFrom(draw(tensors()))
     request.output_filter.extend(draw(st.lists(NAMES, max_size=2)))
     return request
+
+
+# The models' inputs: model, signature, name, DataType, shapes that fit.
+INPUTS = (
+    ("mlp", "", "features", 1, [2, 30]), ("cnn", "", "image", 1, [2, 8, 8, 1]), ("lstm", "", "series", 1, [2, 52, 1]),
+    ("transformer", "", "tokens", 3, [2, 40]), ("transformer", "from_text", "text", 7, [2]),
+)  # fmt: skip
+
+
+@st.composite
+def nearly_right_requests(draw: Any) -> Any:
+    """The right names and dtypes, with shapes and values that fit or nearly do: these reach the engine."""
+    model, signature, name, dtype, shape = draw(st.sampled_from(INPUTS))
+    request = PredictRequest()
+    request.model_spec.name, request.model_spec.signature_name = model, signature
+    tensor = request.inputs[name]
+    tensor.dtype = dtype
+    odd = st.lists(st.sampled_from([0, 1, 2, 3, 8, 30, 40, 52]), max_size=4)
+    for size in draw(st.just(shape) | st.just([0, *shape[1:]]) | odd):
+        tensor.tensor_shape.dim.add().size = size
+    if dtype == 1:
+        tensor.float_val.extend(draw(st.lists(st.floats(width=32), max_size=3)))
+    elif dtype == 3:
+        tensor.int_val.extend(draw(st.lists(st.integers(-(1 << 31), (1 << 31) - 1), max_size=3)))
+    else:
+        tensor.string_val.extend(draw(st.lists(st.binary(max_size=50), max_size=3)))
+    return request
+
+
+def nearly_right_bodies() -> SearchStrategy[dict[str, Any]]:
+    """Bodies that reach the engine of one model or another."""
+    values = st.integers(-5, 300) | st.floats(width=32)
+    lists = st.sampled_from([30, 40]).flatmap(lambda size: st.lists(values, min_size=size, max_size=size))
+    example = st.fixed_dictionaries({"features": st.lists(values, min_size=29, max_size=31)})
+    return st.one_of(
+        st.fixed_dictionaries({"instances": st.lists(lists, min_size=1, max_size=3)}),
+        st.fixed_dictionaries({"examples": st.lists(example, min_size=1, max_size=3)}),
+        st.fixed_dictionaries(
+            {"signature_name": st.just("from_text"), "instances": st.lists(TEXTS | B64, min_size=1, max_size=3)}
+        ),
+    )

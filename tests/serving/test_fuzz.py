@@ -38,7 +38,18 @@ from schemathesis import GenerationMode
 
 from serving.launch import SERVER
 from serving.local import local_server
-from tests.serving.fuzzing import TEXTS, VALUES, bodies, fuzz, mutated, predict_requests, tensors
+from tests.serving.fuzzing import (
+    ENGINE,
+    TEXTS,
+    VALUES,
+    bodies,
+    fuzz,
+    mutated,
+    nearly_right_bodies,
+    nearly_right_requests,
+    predict_requests,
+    tensors,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,7 +77,8 @@ HTTP = (
 
 @pytest.fixture(scope="module")
 def target(repository_folder) -> Iterator[LocalServer]:
-    with local_server(repository_folder / "models.config", engine="litert") as running:
+    flags = ("--prefer_tflite_model=false",) if ENGINE == "tensorflow" else ()
+    with local_server(repository_folder / "models.config", engine=ENGINE, flags=flags) as running:
         yield running
         assert running.process.poll() is None
         assert "Traceback" not in running.log.read_text(errors="replace")
@@ -219,7 +231,7 @@ def test_rest_bodies_are_never_the_servers_fault(target):
 
     models = st.sampled_from(["mlp", "cnn", "lstm", "transformer", "transformer/versions/1"])
     verbs = st.sampled_from(["predict", "predict", "classify", "regress"])
-    fuzz(st.tuples(bodies() | VALUES | mutated(BODIES), models, verbs), check)
+    fuzz(st.tuples(bodies() | nearly_right_bodies() | VALUES | mutated(BODIES), models, verbs), check)
     connection.close()
 
 
@@ -259,7 +271,7 @@ def test_predict_requests_are_never_the_servers_fault(target):
             code, details = outcome(call, request)
             assert code in {"OK", "INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION"}, (code, details)
 
-        fuzz(predict_requests(), check)
+        fuzz(predict_requests() | nearly_right_requests(), check)
 
 
 def test_grpc_bytes_are_answered_or_refused(target):

@@ -113,7 +113,10 @@ def _scalar(value: Any, kind: Kind) -> Any:
     wanted = _CONVERTED_AS.get(kind.name, kind.name)
     if wanted == "string":
         if isinstance(value, str):
-            return value.encode("utf-8", "surrogateescape")
+            try:
+                return value.encode("utf-8", "surrogateescape")
+            except UnicodeEncodeError:  # half a surrogate pair
+                raise invalid("JSON Parse error: The surrogate pair in string is invalid.") from None
     elif wanted == "bool":
         if isinstance(value, bool):
             return value
