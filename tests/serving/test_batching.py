@@ -200,6 +200,10 @@ def test_batches_on_litert_give_the_same_answers(repository_folder, tmp_path, ex
         rows = [{name: array[i : i + 1] for name, array in case.inputs.items()} for i in range(12)]
         calls = [lambda row=row, i=i: clients[i % 2].predict("mlp", row) for i, row in enumerate(rows)]
         answers = together(*calls)
+        for client in clients:
+            np.testing.assert_allclose(
+                client.predict("mlp", rows[0], signature="static")["probability"], answers[0]["probability"], rtol=1e-5
+            )
         found = np.concatenate([answer["probability"] for answer in answers])
         np.testing.assert_allclose(found, case.outputs["probability"][:12], rtol=1e-5, atol=1e-5)
 

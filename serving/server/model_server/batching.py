@@ -54,8 +54,13 @@ class Batcher:
             threading.Thread(target=self._serve, name=f"batch-{number}", daemon=True).start()
 
     def takes(self, servable: Servable, signature: Signature, outputs: Sequence[str]) -> bool:
-        """TF Serving batches requests for all outputs of a signature; an output_filter runs by itself."""
-        return bool(servable.queues) and (outputs is signature.outputs or set(outputs) == set(signature.outputs))
+        """TF Serving batches requests for all outputs of a signature; an output_filter runs by itself.
+
+        So does, other than there, a signature for a fixed number of rows: a batch would have another one.
+        """
+        return signature.name in servable.queues and (
+            outputs is signature.outputs or set(outputs) == set(signature.outputs)
+        )
 
     def schedule(self, servable: Servable, signature: Signature, inputs: Mapping[str, NDArray]) -> Request:
         """Put a request into its queue, from an event loop. Raises ServingError."""

@@ -70,7 +70,8 @@ class Servable:
             self._with_tensorflow()
         limits = _batching(folder, options) if options.enable_batching else None
         if limits is not None:
-            self.queues = {name: Queue(limits) for name in self.signatures}
+            free = (name for name, found in self.signatures.items() if found.takes_any_number_of_rows)
+            self.queues = {name: Queue(limits) for name in free}
 
     def _equals_of_default(self) -> list[str]:
         """Signatures that differ from serving_default in no name and no dtype: the same graph for a fixed batch."""

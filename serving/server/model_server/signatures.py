@@ -45,6 +45,11 @@ class Signature:
     def outputs(self) -> list[str]:
         return list(self.proto.outputs)
 
+    @property
+    def takes_any_number_of_rows(self) -> bool:
+        """Whether no input has an axis 0 of a fixed size."""
+        return all(not shape or shape[0] == -1 for shape in self.shapes.values())
+
     @cached_property
     def shapes(self) -> dict[str, tuple[int, ...] | None]:
         """Each input's shape, -1 where free, or None where even the rank is free."""

@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 # Output filters that have a prepared step of their own; each holds a pruned copy of the graph. Beyond it, steps are
 # prepared for one call.
 MAX_STEPS = 64
-_PLACES = re.compile(r"^(\{\{function_node [^}]*\}\} )+")  # before a message that names the place itself
+# Places that a prepared step writes around a message that names its place itself: functions before it, calls of them behind.
+_PLACES = re.compile(r"^(\{\{function_node [^}]*\}\} )+|(\n\t \[\[[^{}\]]*\]\])+$")
 ON_CALLERS_THREAD = -1  # RunOptions.inter_op_thread_pool
 
 
