@@ -95,7 +95,7 @@ down:  ## stop everything that deploy-all started
 
 clean: down  ## stop, and remove what was built; the environments and the reports stay
 	cd "$${ARTIFACTS:-artifacts}" 2>/dev/null && rm -rf $(BUILT) || true
-	rm -rf web/demo/dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf web/demo/dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 lock:  ## compile the locks again; UPGRADE=1 takes newer versions
 	@$(BOOTSTRAP) -m deploy.lock $(if $(UPGRADE),--upgrade)
