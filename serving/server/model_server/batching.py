@@ -133,7 +133,7 @@ class Batcher:
             answer = request.servable.run(request.signature, inputs, request.signature.outputs, batch.stop)
             answers = split(answer, sizes, added)
         except ServingError as error:
-            answers = [error]
+            answers = [ServingError(error.code, error.message)]  # without the traceback, which holds this frame
         seconds = time.monotonic() - began
         if self._observer is not None:
             self._observer.batch_ran(seconds)
