@@ -131,6 +131,15 @@ def test_tensor_protos_decode_or_are_refused():
     fuzz(tensors(), check)
 
 
+@pytest.mark.parametrize("sizes", [(1 << 29, 0), (0, 1 << 62, 1 << 62), (1 << 29,), (1 << 40,), (-1,), (1,) * 65])
+def test_shape_that_nothing_was_sent_for_is_refused(sizes):
+    tensor = TensorProto(dtype=1)
+    for size in sizes:
+        tensor.tensor_shape.dim.add().size = size
+    with pytest.raises(ServingError, match="tensor parsing error: x"):
+        from_proto(tensor, "x")
+
+
 def test_written_answers_are_json_whatever_the_values():
     def check(tensor: Any) -> None:
         with contextlib.suppress(ServingError):

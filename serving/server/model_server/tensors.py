@@ -58,6 +58,8 @@ MAX_ELEMENTS = 1 << 29
 MAX_RANK = 64  # NumPy's limit
 # A shape alone, without its values, makes no more elements than this: a request of 30 bytes should not take gigabytes.
 MAX_FILLED = 1 << 24
+# Beside a dimension of 0 the others are bounded too: [500 million, 0] has no elements, but as many rows.
+MAX_BESIDE_ZERO = 1 << 20
 # Field numbers of TensorProto whose packed form on the wire is the array's own little-endian memory.
 _ONE_BYTE = [bytes([value]) for value in range(0x80)]
 _PACKED_TAG = {np.dtype(np.float32): b"\x2a", np.dtype(np.float64): b"\x32"}
@@ -70,8 +72,9 @@ def from_proto(tensor: Any, alias: str) -> NDArray:
     if kind is None or tensor.tensor_shape.unknown_rank or any(size < 0 for size in shape):
         raise invalid(f"tensor parsing error: {alias}")
     count = math.prod(shape)
-    # Beside a dimension of 0 the others are bounded as well.
-    if (count or math.prod(filter(None, shape))) > MAX_ELEMENTS or len(shape) > MAX_RANK:
+    if count > MAX_ELEMENTS or len(shape) > MAX_RANK:
+        raise invalid(f"tensor parsing error: {alias}")
+    if not count and math.prod(filter(None, shape)) > MAX_BESIDE_ZERO:
         raise invalid(f"tensor parsing error: {alias}")
     content = tensor.tensor_content
     if content and kind.enum != 7:
