@@ -8,6 +8,7 @@ due: what a slow server keeps waiting is in the figures (no coordinated omission
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import time
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from loadtest.connections import Connections
     from loadtest.questions import Question
@@ -50,7 +51,7 @@ class _Run:
         self._connections = connections
         self._next = itertools.cycle(questions).__next__
 
-    def ask(self, since: float, then=None) -> None:
+    def ask(self, since: float, then: Callable[[], None] | None = None, *, counted: bool = True) -> None:
         """Send the next question; its latency counts from ``since`` (time.perf_counter())."""
         question = self._next()
         self.in_flight += 1
@@ -58,7 +59,9 @@ class _Run:
         def done(error: str | None, body: bytes) -> None:
             self.in_flight -= 1
             error = error or question.wrong(body)
-            if error is None:
+            if error is None and not counted:
+                pass
+            elif error is None:
                 self.load.latencies.append(time.perf_counter() - since)
             else:
                 self.load.errors.append(error)
@@ -95,19 +98,30 @@ async def closed_loop(
     return run.load
 
 
-async def open_loop(connections: Connections, questions: Sequence[Question], *, rate: float, seconds: float) -> Load:
-    """``rate`` requests per second at even distances for ``seconds``. The loop spins: timers are too coarse (1 ms)."""
+async def open_loop(
+    connections: Connections, questions: Sequence[Question], *, rate: float, seconds: float, ramp: float = 0.0
+) -> Load:
+    """``rate`` requests per second at even distances for ``ramp`` and then ``seconds``, of which only these are counted.
+
+    The loop spins: timers are too coarse (1 ms).
+    """
     run = _Run(connections, questions)
-    start = time.perf_counter()
-    count = int(rate * seconds)
-    sent = 0
-    while sent < count:
-        now = time.perf_counter()
-        while sent < count and (due := start + sent / rate) <= now:
-            run.load.late = max(run.load.late, now - due)
-            run.ask(due)
-            sent += 1
-        await asyncio.sleep(0)
-    await run.finish()
+    gc.collect()
+    gc.disable()  # a collection in the client would count as the server's
+    try:
+        start = time.perf_counter()
+        skipped, count = int(rate * ramp), int(rate * (ramp + seconds))
+        sent = 0
+        while sent < count:
+            now = time.perf_counter()
+            while sent < count and (due := start + sent / rate) <= now:
+                if sent >= skipped:
+                    run.load.late = max(run.load.late, now - due)
+                run.ask(due, counted=sent >= skipped)
+                sent += 1
+            await asyncio.sleep(0)
+        await run.finish()
+    finally:
+        gc.enable()
     run.load.seconds = time.perf_counter() - start
     return run.load

@@ -250,17 +250,17 @@ class Http1Server:
             await self._loop.create_server(lambda: Http1(self), sock=socket, backlog=2048) for socket in self._sockets
         ]
         self._started.set()
-        while not self._stopping.is_set():
-            now = self._loop.time()
-            for connection in list(self.connections):
-                connection.look(now, self._idle)
-            try:
-                await asyncio.wait_for(self._stopping.wait(), LOOK_EVERY)
-            except TimeoutError:
-                continue
+        self._look()
+        await self._stopping.wait()
         for listener in listeners:
             listener.close()
         while self.connections:
             for connection in list(self.connections):
                 connection.finish()
             await asyncio.sleep(0.005)
+
+    def _look(self) -> None:
+        now = self._loop.time()
+        for connection in tuple(self.connections):
+            connection.look(now, self._idle)
+        self._loop.call_later(LOOK_EVERY, self._look)
