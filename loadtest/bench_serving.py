@@ -25,6 +25,8 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from export.bundle import Export, find_exports
 from loadtest.connections import GrpcConnection, HttpConnection, connect
 from loadtest.in_process import InProcess
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 # Runs of the tail's open loop, and the seconds of each.
-TAIL_RUNS, TAIL_SECONDS = 11, 0.4
+TAIL_RUNS, TAIL_SECONDS = 25, 0.2
 PARTS = {"start", "cpu", "tail", "batching"}
 CONCURRENCY = 16
 CONNECTIONS = {"rest": 16, "grpc": 4}  # 4 streams on each gRPC connection
@@ -148,8 +150,8 @@ class Bench:
     def tail(self, served: Served) -> list[dict[str, Any]]:
         """p50 and p99 of an open loop at 70 % of the saturation rate; the median of many short runs.
 
-        Short, because a machine's own stalls (see ``stalls``) come every second or so: at this load one of 3 ms keeps
-        requests waiting for 10 ms, which is 1 % of a second, so a long run tells the machine's p99 and not the server's.
+        Short, because a machine's own stalls (see ``stalls``) come twice a second: at this load one of 1 ms keeps the
+        requests of 3 ms waiting, so a long run tells the machine's p99 and not the server's. It is told as well.
         """
         rows = []
         for protocol in PROTOCOLS:
@@ -170,6 +172,7 @@ class Bench:
                         "p50_ms": p50 * 1e3,
                         "p99_ms": p99 * 1e3,
                         "ratio": statistics.median(load.percentile(99) / load.percentile(50) for load in loads),
+                        "all_p99_ms": float(np.percentile([x for load in loads for x in load.latencies], 99)) * 1e3,
                         "ratios": [load.percentile(99) / load.percentile(50) for load in loads],
                         "n": sum(len(load.latencies) for load in loads),
                     }
@@ -252,7 +255,7 @@ def print_tail(rows: list[dict[str, Any]]) -> int:
     for row in rows:
         say(
             f"  {row['protocol']:<5}{row['model']:<14}{row['rate']:8.0f}/s   p50 {row['p50_ms']:6.2f} ms   p99 {row['p99_ms']:6.2f} ms"
-            f"   ratio {row['ratio']:5.2f}  {_mark(row['ratio'] <= 3)}"
+            f"   ratio {row['ratio']:5.2f}  (of all runs {row['all_p99_ms']:6.2f} ms)  {_mark(row['ratio'] <= 3)}"
         )
     return sum(row["ratio"] > 3 for row in rows)
 
