@@ -29,6 +29,7 @@ import numpy as np
 
 from export.bundle import Export, find_exports
 from loadtest.connections import GrpcConnection, HttpConnection, connect
+from loadtest.cycles import resident_by_cycle
 from loadtest.in_process import InProcess
 from loadtest.loops import Load, closed_loop, open_loop
 from loadtest.questions import GRPC_PATH, Question, questions
@@ -41,9 +42,10 @@ from serving.models_config import config_text, published_models
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+CYCLES = 1000
 # Runs of the tail's open loop, and the seconds of each.
 TAIL_RUNS, TAIL_SECONDS = 25, 0.2
-PARTS = {"start", "cpu", "tail", "batching"}
+PARTS = {"start", "cpu", "tail", "batching", "cycles"}
 CONCURRENCY = 16
 CONNECTIONS = {"rest": 16, "grpc": 4}  # 4 streams on each gRPC connection
 PROTOCOLS: dict[str, Callable[[], Any]] = {"rest": HttpConnection, "grpc": functools.partial(GrpcConnection, GRPC_PATH)}
@@ -199,6 +201,11 @@ def say(line: str) -> None:
     print(line, flush=True)
 
 
+def _progress(cycle: int) -> None:
+    if not cycle % 200:
+        say(f"  {cycle} of {CYCLES}")
+
+
 def machine() -> str:
     cpu = next(
         (line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
@@ -268,7 +275,7 @@ def main() -> None:
     parser.add_argument("--models", default="", help="names with commas; default: all that are published")
     parser.add_argument("--runs", type=int, default=7, help="rounds, whose median counts")
     parser.add_argument("--seconds", type=float, default=1.0, help="length of one load")
-    parser.add_argument("--only", default="start,cpu,tail,batching", help="parts, with commas")
+    parser.add_argument("--only", default="start,cpu,tail,batching,cycles", help="parts, with commas")
     parser.add_argument("--json", type=Path, help="write the figures to this file as well")
     arguments = parser.parse_args()
     parts = set(arguments.only.split(","))
@@ -327,6 +334,17 @@ def main() -> None:
                 say(
                     f"  {name:<12}{found['without_per_s']:8.0f}{found['with_per_s']:8.0f}   ratio {found['ratio']:.2f}{verdict}"
                 )
+        if "cycles" in parts and not arguments.server and "mlp" in bench.models:
+            say(f"\nMemory over {CYCLES} versions of the mlp, one after the other")
+            resident = resident_by_cycle(
+                ["mlp"], CYCLES, "litert", root / "repository", Path(folder) / "cycles", _progress
+            )
+            figures["cycles"] = {"first_mb": resident[0] / 1e6, "last_mb": resident[-1] / 1e6}
+            growth = resident[-1] / resident[0] - 1
+            missed += growth >= 0.05
+            say(
+                f"  {resident[0] / 1e6:.1f} MB → {resident[-1] / 1e6:.1f} MB ({growth:+.1%}, limit 5 %)  {_mark(growth < 0.05)}"
+            )
     if arguments.json:
         write_json(arguments.json, figures)
         say(f"\nfigures: {arguments.json}")
