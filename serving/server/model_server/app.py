@@ -60,8 +60,9 @@ def start() -> GrpcApplication:
     if sockets:
         application = ObservedRest(core, observers, monitor) if observers else RestApplication(core)
         idle, largest = options.request_idle_seconds, options.max_request_bytes
-        rest.append(Http1Server(application, sockets, idle=idle, max_bytes=largest))
-        rest[0].start()
+        server = Http1Server(application, sockets, idle=idle, max_bytes=largest)
+        server.start()
+        rest.append(server)
         _say(f"REST on {options.bind_address}:{options.rest_api_port}")
     manager.watch()
     if options.model_config_file and options.model_config_file_poll_wait_seconds > 0:

@@ -19,6 +19,7 @@ import uvloop
 
 from model_server import json_answers
 from model_server.connection import tidy_after, too_large
+from model_server.errors import StartError
 
 if TYPE_CHECKING:
     import socket
@@ -29,13 +30,14 @@ if TYPE_CHECKING:
     # (scope, body) → status, headers, body. ``scope`` has ASGI's method, raw_path, query_string and headers.
     Application = Callable[[dict[str, Any], bytes], Coroutine[Any, Any, Answer]]
 
-# Request line and headers; Envoy's limit for gRPC is about the same.
+# Request line and headers, and what stands around a chunked body; Envoy's limit for gRPC is about the same.
 MAX_HEAD_BYTES = 64 << 10
 # Pipelined requests that may wait on a connection; beyond it nothing more is read from it.
 MAX_WAITING = 16
-# A connection without a request is closed after this many seconds.
+# A connection without a request, or whose client does not read on, is closed after this many seconds.
 KEEP_ALIVE = 75.0
 LOOK_EVERY = 0.5
+BACKLOG = 2048
 _STATUS_LINES = {status.value: b"HTTP/1.1 %d %s\r\n" % (status.value, status.phrase.encode()) for status in HTTPStatus}
 _STATUS_LINES[499] = b"HTTP/1.1 499 Client Closed Request\r\n"
 _REQUEST_LINE = re.compile(rb"[A-Z]{3,20} \S+ HTTP/1\.[01]\r?\n")
@@ -54,11 +56,13 @@ class Http1(asyncio.Protocol):
         self._waiting: deque[tuple[dict[str, Any], bytes, bool]] = deque()
         self._task: asyncio.Task | None = None
         self._stuck = False  # the client does not read its answers
+        self._unread = 0  # bytes of answers that the client had not read at the last look
+        self._refusal: Answer | None = None  # what follows the answers in the making; nothing more is read
         self._last = False  # close after the answer in the making
         self._heard = self._loop.time()
         self._begun = False  # part of a request has come
         self._in_head = False
-        self._head = 0  # bytes that came since the last head was complete
+        self._head = 0  # bytes that came since the last head was complete, or a piece of the body
         self._headers: Headers = []
         self._target = b""
         self._body: bytes | bytearray = b""
@@ -85,6 +89,8 @@ class Http1(asyncio.Protocol):
             self._transport.resume_reading()
 
     def data_received(self, data: bytes) -> None:
+        if self._refusal is not None:
+            return
         self._heard = self._loop.time()
         self._head += len(data)
         while data:
@@ -99,7 +105,7 @@ class Http1(asyncio.Protocol):
                 unknown = isinstance(error, httptools.HttpParserInvalidMethodError) and _REQUEST_LINE.search(data)
                 self._refuse(501 if unknown else 400, "unknown method" if unknown else "this is no HTTP request")
                 return
-        if self._in_head and self._head > MAX_HEAD_BYTES:
+        if self._begun and self._head > MAX_HEAD_BYTES:
             self._refuse(431, _LONG_HEAD)
 
     # ------------------------------------------------------------ what the parser calls
@@ -112,7 +118,8 @@ class Http1(asyncio.Protocol):
         self._target += part
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._headers.append((name.lower(), value))
+        if self._in_head:  # else it follows a chunked body, and nothing here asks for that
+            self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         self._in_head = False
@@ -120,10 +127,11 @@ class Http1(asyncio.Protocol):
             self._refuse(431, _LONG_HEAD)
             raise ValueError  # ends the parser
         self._head = 0
-        if (b"expect", b"100-continue") in self._headers and self._task is None:
+        if self._task is None and dict(self._headers).get(b"expect", b"").lower() == b"100-continue":
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, part: bytes) -> None:
+        self._head = 0
         if not self._body:
             self._body = part
         else:
@@ -179,10 +187,14 @@ class Http1(asyncio.Protocol):
         self._write(task.result(), keep)
         while self._waiting and self._task is None and not self._transport.is_closing():
             self._answer(*self._waiting.popleft())
+        if self._refusal is not None and self._task is None:
+            self._write(self._refusal, keep=False)
         if not self._stuck and len(self._waiting) < MAX_WAITING and not self._transport.is_closing():
             self._transport.resume_reading()
 
     def _write(self, answer: Answer, keep: bool, *, head: bool = False) -> None:
+        if self._transport.is_closing():
+            return
         status, headers, body = answer
         keep = keep and not self._last
         lines = b"".join([b"%s: %s\r\n" % header for header in headers])
@@ -195,23 +207,29 @@ class Http1(asyncio.Protocol):
             self._transport.close()
 
     def _refuse(self, status: int, reason: str) -> None:
-        """Answer with an error and close; an answer in the making comes no more."""
+        """Answer with an error, after the answers in the making, and close."""
+        refusal = status, [_JSON], json_answers.error(reason)
         if self._task is not None:
-            self._task.cancel()
-        self._waiting.clear()
-        self._write((status, [_JSON], json_answers.error(reason)), keep=False)
+            self._refusal = refusal
+        else:
+            self._write(refusal, keep=False)
 
     # ------------------------------------------------------------ what the server calls
 
     def look(self, now: float, idle: float) -> None:
-        """Close a connection that has been silent for too long, in the middle of a request or between two."""
+        """Close a connection that has been silent for too long: in a request, between two, or with an answer unread."""
+        unread = self._transport.get_write_buffer_size()
+        if self._task is not None or unread != self._unread:
+            self._heard, self._unread = now, unread
+            return
         silent = now - self._heard
-        if self._task is not None or self._transport.is_closing():
-            self._heard = now
+        if self._stuck or self._transport.is_closing():
+            if silent > KEEP_ALIVE:
+                self._transport.abort()
         elif self._begun and silent > idle:
             self._refuse(408, f"nothing came for {idle:g} s in the middle of a request")
         elif not self._begun and silent > KEEP_ALIVE:
-            self._transport.abort() if self._stuck else self._transport.close()
+            self._transport.close()
 
     def finish(self) -> None:
         """Close after the request that is in the making or on its way; at once without one."""
@@ -232,6 +250,14 @@ class Http1Server:
         self._thread = threading.Thread(target=self._run, name="rest", daemon=True)
 
     def start(self) -> None:
+        """Raises StartError where another process has begun to listen: two may bind a port."""
+        try:
+            for socket in self._sockets:  # uvloop does not say that it cannot
+                socket.listen(BACKLOG)
+        except OSError as error:
+            raise StartError(
+                f"REST cannot listen: {error.strerror}; stop the other process or choose another --rest_api_port="
+            ) from None
         self._thread.start()
         self._started.wait()
 
@@ -247,7 +273,8 @@ class Http1Server:
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
         listeners = [
-            await self._loop.create_server(lambda: Http1(self), sock=socket, backlog=2048) for socket in self._sockets
+            await self._loop.create_server(lambda: Http1(self), sock=socket, backlog=BACKLOG)
+            for socket in self._sockets
         ]
         self._started.set()
         self._look()
