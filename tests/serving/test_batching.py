@@ -11,6 +11,7 @@ from urllib.request import urlopen
 
 import numpy as np
 import pytest
+from model_server.batch_tensors import merged
 
 from serving.client.errors import Refused, TimedOut
 from serving.client.grpc import GrpcClient
@@ -184,6 +185,12 @@ class TestOnTensorFlow:
         for series in ("queuing_latency", "wrapped_run_count", "input_batch_size", "processed_batch_size"):
             assert f"\n{name}{series}" in page
         assert f'{name}padding_size_count{{execution_batch_size="4"}}' in page
+
+
+@pytest.mark.parametrize("columns", [2, 1])
+def test_request_without_rows_leaves_its_batch_whole(columns) -> None:
+    some, none = {"x": np.ones((3, 2), np.float32)}, {"x": np.empty((0, columns), np.float32)}
+    assert merged([some, none], 1, pads=True, tensor=str)["x"].tolist() == [[1, 1]] * 4
 
 
 def test_batches_on_litert_give_the_same_answers(repository_folder, tmp_path, exports) -> None:

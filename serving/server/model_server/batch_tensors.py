@@ -38,7 +38,7 @@ def padding(rows: int, allowed: Sequence[int]) -> int:
 
 
 def merged(parts: Sequence[Tensors], added: int, *, pads: bool, tensor: Callable[[str], str]) -> Tensors:
-    """``added`` rows repeat the first row of the last part. ``tensor`` gives an input's name in the graph.
+    """``added`` rows repeat the first row of the last part that has any. ``tensor`` gives an input's name in the graph.
 
     Raises ServingError FAILED_PRECONDITION when rows differ in shape, unless ``pads``: then shorter ones are filled up
     with the first value of their tensor.
@@ -59,7 +59,7 @@ def merged(parts: Sequence[Tensors], added: int, *, pads: bool, tensor: Callable
             shape = tuple(max(sizes) for sizes in zip(*(array.shape[1:] for array in arrays), strict=True))
             arrays = [_padded(array, shape) for array in arrays]
         if added:
-            arrays += [arrays[-1][:1]] * added
+            arrays += [next(array[:1] for array in reversed(arrays) if len(array))] * added
         whole[name] = np.concatenate(arrays)
     return whole
 
@@ -67,6 +67,8 @@ def merged(parts: Sequence[Tensors], added: int, *, pads: bool, tensor: Callable
 def _padded(array: NDArray, shape: tuple[int, ...]) -> NDArray:
     if array.shape[1:] == shape:
         return array
+    if not len(array):
+        return np.empty((0, *shape), array.dtype)
     if not array.size:
         raise invalid("Got empty tensor in batch of non-empty tensors.")
     filled = np.full((len(array), *shape), array.flat[0], array.dtype)
