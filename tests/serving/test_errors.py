@@ -108,6 +108,7 @@ BODIES = [
         "lists are nested 70 deep, and no tensor has more than 64 dimensions",
     ),
     ("[" * 900 + "]" * 900, 400, "JSON Parse error: the value is nested too deeply"),
+    ('{"instances": [[1.0, 1' + "0" * 400 + "]]}", 400, "JSON Parse error: Number too big to be stored in double."),
     ('{"inputs": NaN, "x": ' + "1" * 5000 + "}", 400, "JSON Parse error: Number too big to be stored in double."),
     ('{"inputs": [[1.0, 2.0], [3.0]]}', 400, "Encountered list at unexpected size: 1 at level: 1 expected size: 2"),
 ]  # fmt: skip

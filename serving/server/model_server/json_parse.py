@@ -60,7 +60,7 @@ def _parse_leniently(body: bytes) -> Any:
             if error.msg.startswith(prefix):
                 reason = message
         raise invalid(f"JSON Parse error: {reason} at offset: {error.pos}") from None
-    except ValueError:  # 1e400, or an integer of more digits than Python converts (sys.set_int_max_str_digits)
+    except ValueError:  # 1e400, or as many digits
         raise invalid("JSON Parse error: Number too big to be stored in double.") from None
     return value
 
@@ -79,7 +79,14 @@ def _finite(text: str) -> float:
     return value
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_first_key_wins, parse_float=_finite, strict=False)
+def _whole(text: str) -> int | float:
+    """As orjson and RapidJSON: a number that no 64 bits hold is a double."""
+    if len(text) > 20 or not -(1 << 63) <= (value := int(text)) < 1 << 64:
+        return _finite(text)
+    return value
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_first_key_wins, parse_float=_finite, parse_int=_whole, strict=False)
 
 
 def debug_string(value: Any, *, indent: str = "") -> str:
