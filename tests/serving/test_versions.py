@@ -123,6 +123,22 @@ def test_ports_open_only_when_a_version_is_loaded(serve, base, add_version, spaw
         process.wait(15)
 
 
+def test_signal_while_it_waits_for_a_labelled_version_is_no_error(base, free_port, tmp_path):
+    from serving.local import start
+
+    config = tmp_path / "waiting.config"
+    config.write_text(
+        f'model_config_list {{ config {{ name: "mlp" base_path: "{base}" model_platform: "tensorflow" '
+        'version_labels { key: "stable" value: 1 } } }'
+    )
+    log = tmp_path / "log"
+    process = start(config, grpc_port=free_port(), rest_port=free_port(), engine="litert", log=log)
+    wait_for(lambda: "waiting for a version of mlp" in log.read_text(), "the server says what it waits for")
+    process.terminate()
+    assert process.wait(15) == 0
+    assert "error" not in log.read_text()
+
+
 def test_label_to_a_version_that_is_not_there_stops_the_start(serve, add_version):
     add_version(1)
     label = 'version_labels { key: "canary" value: 7 }'
