@@ -159,6 +159,23 @@ def test_failed_load_is_tried_again_and_is_loading_meanwhile(serve, base, add_ve
         wait_for(lambda: state(client, 2) == "AVAILABLE", "the repaired version")
 
 
+def test_replaced_version_that_is_repaired_in_place_is_loaded(serve, base, add_version):
+    first = add_version(1)
+    running = serve("all {}", "--max_num_load_retries=200", "--load_retry_interval_micros=100000")
+    staged = add_version(2).rename(base.parent / "staged")
+    model = staged / "model.tflite"
+    good = model.rename(staged / "good")
+    model.write_bytes(b"not a model" * 100)
+    first.rename(base.parent / "old")
+    staged.rename(base / "1")
+    broken, loaded = "was replaced on disk, but cannot be loaded", "mlp version 1 is available"
+    wait_for(lambda: broken in running.log.read_text(), "the attempt")
+    with RestClient(running.rest_address) as client:
+        client.predict("mlp", ROW)
+    (base / "1" / good.name).rename(base / "1" / model.name)
+    wait_for(lambda: running.log.read_text().count(loaded) == 2, "the repaired version", seconds=10.0)
+
+
 def state(client: RestClient, version: int) -> str | None:
     return {row["version"]: row["state"] for row in client.status("mlp")}.get(version)
 

@@ -188,6 +188,8 @@ class Manager:
                 waiting.add(name)
                 self._log(f"waiting for a version of {name} in {self._models[name].base_path}")
             self._pause(min(abs(self._options.file_system_poll_wait_seconds) or 1, 1))
+        if self.stopping:
+            return
         try:
             self._check_labels(self._models, {})
         except ConfigError as error:
@@ -244,13 +246,17 @@ class Manager:
                 statuses[version] = VersionStatus()
             elif version not in aspired and status.state is not State.AVAILABLE:
                 self._let_go(status)
+            elif version not in aspired:
+                status.retry_at = 0.0
         for version in aspired:
             status = statuses.setdefault(version, VersionStatus())
             if self._is_due(status, folders[version]):
                 if status.state is State.END:  # another folder in the place of one that could not be loaded
                     status = statuses[version] = VersionStatus()
                 status.queued, status.retry_at = True, 0.0
-                status.path, status.identity = folders[version]
+                if (status.path, status.identity) != folders[version]:
+                    status.path, status.identity = folders[version]
+                    status.attempts = 0
                 self._loaders.submit(self._load, model.name, version, status)
         self._aspired[model.name] = set(aspired) | self._just_missed(model.name, folders)
         if not aspired and not self._aspired[model.name]:
@@ -263,10 +269,11 @@ class Manager:
         if status.state is State.AVAILABLE and status.path != folder.path:
             # Like TF Serving: another base path does not load anew what is loaded.
             status.path, status.identity = folder
+            status.retry_at = 0.0
             return False
         if (status.path, status.identity) != folder:
             return True
-        return status.state < State.AVAILABLE and time.monotonic() >= status.retry_at
+        return (status.state < State.AVAILABLE or status.retry_at > 0) and time.monotonic() >= status.retry_at
 
     def _just_missed(self, name: str, folders: dict[int, VersionFolder]) -> set[int]:
         """Versions whose folder is not there for the first time: a publisher may be between two renames."""
@@ -329,19 +336,19 @@ class Manager:
         if self.monitor is not None:
             self.monitor.failed(status.path)
         with self._lock:
-            if status.state is State.AVAILABLE:  # published anew under the same number: what serves goes on serving
-                self._log(f"{name} version {version} was replaced on disk, but cannot be loaded: {message}")
-                return
             if status.gone:
                 return
             status.attempts += 1
-            left = self._options.max_num_load_retries + 1 - status.attempts
-            if left <= 0:
+            left = max(self._options.max_num_load_retries + 1 - status.attempts, 0)
+            # Published anew under the same number? What serves goes on serving.
+            serves = status.state is State.AVAILABLE
+            if left:
+                status.retry_at = time.monotonic() + self._options.load_retry_interval_micros / 1e6
+            elif not serves:
                 # The state last: requests read a status while it changes.
                 status.code, status.message, status.state = code, message, State.END
-            else:
-                status.retry_at = time.monotonic() + self._options.load_retry_interval_micros / 1e6
-            self._log(f"{name} version {version} cannot be loaded ({max(left, 0)} attempts left): {message}")
+            what = "was replaced on disk, but cannot" if serves else "cannot"
+            self._log(f"{name} version {version} {what} be loaded ({left} attempts left): {message}")
 
     def _unload(self, name: str) -> None:
         """Let go of what is not aspired to, once something that is wanted is available or nothing is wanted."""
