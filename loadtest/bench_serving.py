@@ -16,6 +16,7 @@ import multiprocessing
 import os
 import platform
 import shlex
+import shutil
 import statistics
 import sys
 import tempfile
@@ -283,8 +284,13 @@ def main() -> None:
         parser.error(
             f"--only={arguments.only}: there is no {', '.join(sorted(parts - PARTS))}; choose from {', '.join(sorted(PARTS))}"
         )
+    for name, value in (("--runs", arguments.runs), ("--seconds", arguments.seconds)):
+        if not 0 < value < float("inf"):
+            parser.error(f"{name}={value} measures nothing; give more than 0")
+    light = _command(arguments.server) if arguments.server else [str(model_server("litert"))]
     exports = _newest(arguments.models)
-    light = shlex.split(arguments.server) if arguments.server else [str(model_server("litert"))]
+    if not exports:
+        raise DeployError(f"there is no model in {artifacts_root()} to ask; run `make publish`")
     figures: dict[str, Any] = {"server": " ".join(light), "machine": machine()}
     say(f"{figures['server']}\non {figures['machine']}")
     missed = 0
@@ -351,6 +357,17 @@ def main() -> None:
     if missed:
         say(f"\n{missed} figures miss their limits")
         sys.exit(1)
+
+
+def _command(text: str) -> list[str]:
+    """Raises DeployError where there is no such program."""
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        raise DeployError(f"--server={text} is no command: {error}; check its quotes") from None
+    if not words or not shutil.which(words[0]):
+        raise DeployError(f"--server={text} names no program that can be run; give its path and flags")
+    return words
 
 
 def _newest(names: str) -> list[Export]:

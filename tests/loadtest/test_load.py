@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -123,3 +124,31 @@ def test_bench_serving_with_a_command_that_is_no_server():
     assert done.returncode == 2
     assert "false ended with exit code 1" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--server", "no-such-server --x"], "names no program that can be run; give its path and flags"),
+        (["--server", "server 'x"], "is no command: No closing quotation; check its quotes"),
+        (["--runs=0"], "--runs=0 measures nothing"),
+        (["--seconds=nan"], "--seconds=nan measures nothing"),
+    ],
+)
+def test_bench_serving_says_what_is_wrong_with_its_arguments(arguments, message):
+    done = subprocess.run(
+        [sys.executable, "-m", "loadtest.bench_serving", *arguments],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_bench_serving_of_nothing_is_an_error(tmp_path: Path):
+    done = subprocess.run(
+        [sys.executable, "-m", "loadtest.bench_serving", "--only=start"],
+        capture_output=True, text=True, timeout=60, check=False, env={**os.environ, "ARTIFACTS": str(tmp_path)},
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert f"there is no model in {tmp_path} to ask; run `make publish`" in done.stderr
