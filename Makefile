@@ -32,14 +32,18 @@ check: page serving/server/.venv-tensorflow  ## the same verdict for your own mo
 docker-check:  ## the images, the comparison on them, nothing left behind; skipped without a Docker engine
 	@if $(BOOTSTRAP) -m deploy.engine; then $(MAKE) --no-print-directory build && $(PY) -m deploy.docker_check; fi
 
-versions: setup  ## two versions on live traffic: make versions MODEL=mlp [SECONDS=20]
+versions: model-named setup  ## two versions on live traffic: make versions MODEL=mlp [SECONDS=20]
 	@$(PY) -m compare versions $(MODEL) $(if $(SECONDS),--seconds $(SECONDS))
 
-promote: setup  ## the label stable moves to the newest version: make promote MODEL=mlp [VERSION=2]
+promote: model-named setup  ## the label stable moves to the newest version: make promote MODEL=mlp [VERSION=2]
 	@$(PY) -m serving.publish promote $(MODEL) $(if $(VERSION),--to $(VERSION))
 
-rollback: setup  ## the label stable moves back: make rollback MODEL=mlp
+rollback: model-named setup  ## the label stable moves back: make rollback MODEL=mlp
 	@$(PY) -m serving.publish rollback $(MODEL)
+
+.PHONY: model-named
+model-named:
+	@$(if $(MODEL),:,echo "error: which model? write for example: make $(firstword $(MAKECMDGOALS)) MODEL=mlp" >&2; exit 2)
 
 build: publish page  ## all artefacts, without starting anything
 
@@ -72,6 +76,7 @@ test-all: build serving/server/.venv-tensorflow  ## every test
 	$(PYTEST)
 
 fuzz: build  ## hostile requests of every kind to the model server: make fuzz [SECONDS=300]
+	@case "$(SECONDS)" in *[!0-9]*) echo "error: SECONDS=$(SECONDS) is no whole number; write for example: make fuzz SECONDS=300" >&2; exit 2;; esac
 	FUZZ_SECONDS=$(or $(SECONDS),300) $(PYTEST) -v -s --timeout=0 tests/serving/test_fuzz.py
 
 lint: setup  ## ruff, the type checkers and the locks

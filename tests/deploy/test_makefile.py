@@ -1,0 +1,16 @@
+"""The Makefile's own words for a user's mistake; what its rules start is tested where it lies."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+
+from models.artifacts import REPOSITORY
+
+
+@pytest.mark.parametrize("goal", ["versions", "promote", "rollback"])
+def test_goal_for_a_model_without_its_name_is_one_sentence(goal):
+    done = subprocess.run(["make", goal], cwd=REPOSITORY, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: which model? write for example: make {goal} MODEL=mlp\n")
