@@ -65,7 +65,7 @@ def odd(repository_folder, tmp_path_factory) -> Iterator[tuple[LocalServer, Path
         "--rest_api_timeout_in_ms=50",
         f"--max_request_bytes={MAX_REQUEST}",
         f"--grpc_socket_path={path}",
-        "--grpc_channel_arguments=grpc.max_connection_age_ms=600000,grpc.max_receive_message_length=4",
+        "--grpc_channel_arguments=grpc.max_connection_age_ms=2147483647,grpc.max_receive_message_length=4",
         "--request_idle_seconds=1",
     )
     with local_server(repository_folder / "models.config", engine="litert", flags=flags) as running:

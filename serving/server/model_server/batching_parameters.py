@@ -62,7 +62,11 @@ def read_common(options: Options) -> Any:
         )
     try:
         found = text_format.Parse(Path(file).read_text("utf-8"), BATCHING_PARAMETERS())
-    except (OSError, UnicodeDecodeError, text_format.ParseError) as error:
+    except OSError as error:
+        raise StartError(
+            f"--batching_parameters_file={file} cannot be read: {error.strerror}; check the path"
+        ) from None
+    except (UnicodeDecodeError, text_format.ParseError) as error:
         raise StartError(
             f"--batching_parameters_file={file} is no BatchingParameters in text format: {error}; "
             "write for example max_batch_size { value: 64 }"

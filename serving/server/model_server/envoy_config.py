@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 # HTTP/2 windows, bytes: a large tensor should not wait for a window update every 64 kB.
 WINDOW = 16 << 20
 RELEASED_PER_SECOND = 128 << 20
+INT_MAX = (1 << 31) - 1  # for ever, in gRPC
 # --grpc_channel_arguments that mean something to Envoy; the rest tune grpcio, which is not here.
 CHANNEL_ARGUMENTS = {
     "grpc.max_concurrent_streams",
@@ -51,7 +52,7 @@ def bootstrap(options: Options, tls: Tls | None) -> dict[str, Any]:
         "initial_connection_window_size": WINDOW,
     }
     manager["stream_idle_timeout"] = "0s"  # a slow model may answer after Envoy's five minutes
-    manager["request_headers_timeout"] = f"{options.request_idle_seconds:g}s"
+    manager["request_headers_timeout"] = f"{options.request_idle_seconds:.3f}s"
     _apply(channel_arguments(options.grpc_channel_arguments), manager)
     return config
 
@@ -62,7 +63,7 @@ def channel_arguments(text: str) -> dict[str, int]:
     for argument in filter(None, text.split(",")):
         name, _, value = argument.partition("=")
         if name in CHANNEL_ARGUMENTS:
-            if not re.fullmatch(r"\d{1,9}", value):
+            if not re.fullmatch("[0-9]{1,10}", value) or int(value) > INT_MAX:
                 raise StartError(f"--grpc_channel_arguments: {name}={value} is no number; write {name}=1000")
             found[name] = int(value)
     return found
@@ -75,13 +76,13 @@ def _apply(arguments: dict[str, int], manager: dict[str, Any]) -> None:
             case "grpc.max_concurrent_streams":
                 manager["http2_protocol_options"]["max_concurrent_streams"] = max(value, 1)
             case "grpc.max_connection_age_ms":
-                common["max_connection_duration"] = f"{value / 1000:g}s"
+                common["max_connection_duration"] = f"{value / 1000:.3f}s"
             case "grpc.max_connection_idle_ms":
-                common["idle_timeout"] = f"{value / 1000:g}s"
+                common["idle_timeout"] = f"{value / 1000:.3f}s"
             case "grpc.keepalive_time_ms":
                 manager["http2_protocol_options"]["connection_keepalive"] = {
-                    "interval": f"{value / 1000:g}s",
-                    "timeout": f"{arguments.get('grpc.keepalive_timeout_ms', 20_000) / 1000:g}s",
+                    "interval": f"{value / 1000:.3f}s",
+                    "timeout": f"{arguments.get('grpc.keepalive_timeout_ms', 20_000) / 1000:.3f}s",
                 }
     if common:
         manager["common_http_protocol_options"] = common

@@ -6,6 +6,7 @@ reported and otherwise ignored.
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -137,6 +138,9 @@ def _check_together(options: Options) -> None:
             raise StartError(
                 f"--{name}={options.values[name]} leaves no thread to run a model; write --{name}=1 or more"
             )
+    for name, least in (("max_request_bytes", 1), ("request_idle_seconds", 0.001), ("drain_seconds", 0)):
+        if options.values[name] < least:
+            raise StartError(f"--{name}={options.values[name]} is too small; write --{name}={least} or more")
     if (
         options.tensorflow_session_parallelism > 0
         and options.tensorflow_intra_op_parallelism > 0
@@ -158,7 +162,9 @@ def _convert(name: str, text: str, default: Any, *, bare: bool) -> Any:
     if isinstance(default, str):
         return text
     try:
-        return type(default)(text)
+        if math.isfinite(number := type(default)(text)):
+            return number
+        raise ValueError
     except ValueError:
         raise StartError(f"--{name}={text} is no number; write for example --{name}={default}") from None
 

@@ -43,7 +43,7 @@ def main() -> None:
         read_models(options)
         read_common(options)
         tls = read_tls(options.ssl_config_file)
-        if options.rest_api_port == options.port:
+        if options.rest_api_port == options.port != 0:
             print(f"port {options.port} is gRPC's: no REST; give --rest_api_port= another", file=sys.stderr)
             options.values["rest_api_port"] = 0
         if read_monitoring(options) and not options.rest_api_port:

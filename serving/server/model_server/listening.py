@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import ipaddress
 import socket
 import stat
 from pathlib import Path
@@ -11,7 +12,16 @@ from model_server.errors import StartError
 
 
 def addresses(bind_address: str) -> list[str]:
-    """The addresses for --bind_address: for IPv4's loopback IPv6's as well, where the machine has one."""
+    """The addresses for --bind_address: for IPv4's loopback IPv6's as well, where the machine has one.
+
+    Raises StartError for a name, which Envoy does not look up.
+    """
+    try:
+        ipaddress.ip_address(bind_address)
+    except ValueError:
+        raise StartError(
+            f"--bind_address={bind_address} is no IP address; write for example --bind_address=0.0.0.0 or --bind_address=::1"
+        ) from None
     return ["127.0.0.1", "::1"] if bind_address == "127.0.0.1" and _has_ipv6_loopback() else [bind_address]
 
 
@@ -32,6 +42,8 @@ def bind(address: str, port: int, flag: str) -> socket.socket:
     if family == socket.AF_INET6:
         found.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
     try:
+        if not port:  # any free one, which nobody would know
+            raise OverflowError
         found.bind((address, port))
         return found
     except OverflowError:
