@@ -41,7 +41,7 @@ _OPTIONS = [
 
 
 # What grpcio itself says when there is no connection, or no longer one; servers have other words for UNAVAILABLE.
-_NO_CONNECTION = ("connect", "socket closed", "goaway", "broken pipe")
+_NO_CONNECTION = ("connect", "errors resolving", "socket closed", "goaway", "broken pipe")
 
 
 class Question(NamedTuple):

@@ -15,7 +15,7 @@ import numpy as np
 from serving.client.api import DEFAULT_TIMEOUT_S, AsyncClient, Client, Spec, Which
 from serving.client.errors import ClientError, Refused, TimedOut, Unreachable
 from serving.client.examples import json_examples
-from serving.client.tensors import KINDS, numpy_dtype
+from serving.client.tensors import KINDS, numpy_dtype, string_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -48,7 +48,10 @@ class RestWording:
     """Questions as paths and JSON."""
 
     def predict(self, spec: Spec, inputs: Mapping[str, NDArray], outputs: Sequence[str]) -> Question:
-        request = {**_signature(spec), "inputs": {name: _jsonable(np.asarray(array)) for name, array in inputs.items()}}
+        request = {
+            **_signature(spec),
+            "inputs": {name: _jsonable(np.asarray(array), name) for name, array in inputs.items()},
+        }
         return Question(
             "POST",
             f"{_path(spec)}:predict",
@@ -176,6 +179,7 @@ class AsyncRestClient(AsyncClient):
             raise _error(error, self._httpx.TimeoutException, self._address, limit) from None
 
 
+_RESERVED = frozenset("%/:?#\x7f")  # in a name; httpx quotes the rest
 # No proxy from the environment; no TLS, so no certificates to load.
 _HTTP: dict[str, Any] = {"trust_env": False, "verify": False}
 
@@ -191,27 +195,35 @@ def _error(error: Exception, timed_out: type[Exception], address: str, limit: fl
 
 
 def _path(spec: Spec) -> str:
-    name = spec.model.replace("%", "%25").replace("/", "%2F").replace(":", "%3A").replace("?", "%3F")
+    name = _quoted(spec.model)
     if spec.version is not None:
         return f"/v1/models/{name}/versions/{spec.version}"
-    return f"/v1/models/{name}/labels/{spec.label}" if spec.label else f"/v1/models/{name}"
+    return f"/v1/models/{name}/labels/{_quoted(spec.label)}" if spec.label else f"/v1/models/{name}"
+
+
+def _quoted(name: str) -> str:
+    return "".join(f"%{ord(sign):02X}" if sign in _RESERVED or sign < " " else sign for sign in name)
 
 
 def _signature(spec: Spec) -> dict[str, Any]:
     return {"signature_name": spec.signature} if spec.signature else {}
 
 
-def _jsonable(array: NDArray) -> Any:
+def _jsonable(array: NDArray, name: str) -> Any:
+    """Raises ClientError when the dtype has no form in JSON; ``name`` is the input's."""
     if array.dtype.kind in "OSU":
-        return _mapped(array.tolist())
+        return _mapped(array.tolist(), name)
+    if array.dtype.kind in "cmM":
+        raise ClientError(
+            "INVALID_ARGUMENT", f"input {name} is {array.dtype}, which has no form in JSON; cast it first"
+        )
     return array.tolist()
 
 
-def _mapped(value: Any) -> Any:
+def _mapped(value: Any, name: str) -> Any:
     if isinstance(value, list):
-        return [_mapped(item) for item in value]
-    data = value.encode() if isinstance(value, str) else value
-    return {"b64": base64.b64encode(data).decode()}
+        return [_mapped(item, name) for item in value]
+    return {"b64": base64.b64encode(string_bytes(value, name)).decode()}
 
 
 # --- answers ---------------------------------------------------------------------------------------------------------

@@ -72,11 +72,12 @@ def _values(flat: NDArray, dtype: str, name: str) -> list[Any]:
     if dtype.startswith("complex"):
         return flat.view(flat.real.dtype).tolist()
     if dtype == "object":
-        return [_bytes(value, name) for value in flat]
+        return [string_bytes(value, name) for value in flat]
     return flat.tolist()
 
 
-def _bytes(value: Any, name: str) -> bytes:
+def string_bytes(value: Any, name: str) -> bytes:
+    """One string of an input. Raises ClientError for what is neither text nor bytes."""
     if isinstance(value, str):
         return value.encode()
     if isinstance(value, bytes):

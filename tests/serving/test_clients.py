@@ -210,3 +210,28 @@ def test_a_label_that_moved_to_other_outputs_is_read_with_the_new_metadata(rest)
 def test_errors_are_one_tree():
     for error in (Refused, TimedOut, Unreachable):
         assert issubclass(error, ClientError)
+
+
+@pytest.mark.parametrize(
+    "rows", [np.array([1 + 2j]), np.array(["2020"], "datetime64[D]"), np.array([1, None], object)], ids=str
+)
+def test_input_that_json_cannot_hold_is_a_client_error(rows):
+    with RestClient("127.0.0.1:1") as client, pytest.raises(ClientError, match=r"input x .*; cast it first"):
+        client.predict("m", {"x": rows})
+
+
+@pytest.mark.parametrize("kind", [RestClient, GrpcClient])
+def test_host_without_an_address_is_unreachable(kind):
+    with kind("no such host:1", timeout=10) as client, pytest.raises(Unreachable, match="no server answers at no such"):
+        client.status("m")
+
+
+@pytest.mark.parametrize("name", ["a/b?c#d:e", "a\nb", "50 % ü"])
+def test_any_name_of_a_model_or_label_reaches_the_server(server, name):
+    with RestClient(server.rest_address) as client:
+        with pytest.raises(Refused) as unknown_model:
+            client.predict(name, {"x": np.ones(1)}, version=1)
+        with pytest.raises(Refused) as unknown_label:
+            client.predict("mlp", {"x": np.ones(1)}, label=name)
+    assert name in unknown_model.value.message
+    assert name in unknown_label.value.message
