@@ -41,6 +41,8 @@ def main() -> int:
     versions.add_argument("--json", action="store_true", help="print the result as JSON")
     options = parser.parse_args()
     if options.command == "versions":
+        if not 0 <= options.seconds < float("inf"):
+            versions.error(f"--seconds={options.seconds:g} is no time; give a number of seconds")
         return versions_module.run_versions(
             options.model,
             options.old,

@@ -118,7 +118,10 @@ class Traffic:
         error = ""
         try:
             answer = self._clients[protocol].predict(self._model, inputs, **self._sides[which].which)
-            self.answers[which][row] = answer[self._output]
+            if self._output in answer:
+                self.answers[which][row] = answer[self._output]
+            else:
+                error = f"no output {self._output}; there are: {', '.join(answer)}"
         except ClientError as failure:
             error = str(failure)
         took = time.perf_counter() - start

@@ -62,7 +62,7 @@ def read_labels(root: Path) -> dict[str, Labels]:
     path = config_path(root)
     try:
         config = parse_config(path.read_text("utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, ValueError) as error:
         raise ArtifactError(
@@ -90,16 +90,21 @@ def config_path(root: Path) -> Path:
     return root / "repository" / "models.config"
 
 
+def check_published(root: Path) -> None:
+    """Raises ArtifactError when nothing is published."""
+    if not published_models(root):
+        raise ArtifactError(
+            f"nothing is published below {root / 'repository'}; run `make deploy-all` to build the exports"
+        )
+
+
 def write_configs(root: Path, labels: Mapping[str, Labels] | None = None) -> Path:
     """``models.config`` for this machine and ``models.docker.config`` for the container; untouched when unchanged.
 
     ``labels`` are by default those that there are. Raises ArtifactError when nothing is published.
     """
     models = published_models(root)
-    if not models:
-        raise ArtifactError(
-            f"nothing is published below {root / 'repository'}; run `make deploy-all` to build the exports"
-        )
+    check_published(root)
     labels = current_labels(root) if labels is None else labels
     path = config_path(root)
     for file, base in ((path, path.parent), (path.with_name("models.docker.config"), DOCKER_ROOT)):

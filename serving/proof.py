@@ -2,7 +2,8 @@
 
 Both are asked the evidence, in this process: the SavedModel by TensorFlow, the other by the model server's own LiteRT
 engine, in each signature that LiteRT answers; ``compare/verdict.py`` judges. A version whose file fails is published
-without it; where only ``classify`` or ``regress`` fails, those are left to TensorFlow. The result is kept beside the evidence (``<version>.proof.json``), so that nothing is proved twice.
+without it; where only ``classify`` or ``regress`` fails, those are left to TensorFlow. The result is kept beside the
+evidence (``<version>.proof.json``), so that nothing is proved twice.
 """
 
 from __future__ import annotations

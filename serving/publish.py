@@ -24,7 +24,7 @@ from export.bundle import Export, find_exports
 from models.artifacts import artifacts_root, fingerprint, is_current, read_json, sweep, write_json, write_whole
 from models.errors import ArtifactError, run_cli
 from serving import litert_signatures, rollout
-from serving.models_config import DOCKER_ROOT, STABLE, current_labels, write_configs
+from serving.models_config import DOCKER_ROOT, STABLE, check_published, current_labels, write_configs
 from serving.proof import Proof, prove
 
 _FORMAT = "3"  # part of the fingerprint: raise it when the layout of a published version changes
@@ -143,6 +143,7 @@ def main() -> None:
     server = rollout.Server(
         options.grpc_address or f"127.0.0.1:{port('GRPC_PORT')}", DOCKER_ROOT if options.docker else root / "repository"
     )
+    check_published(root)
     if options.command == "status":
         print(columns(rollout.describe(root, options.model, server)))
         return
@@ -207,7 +208,10 @@ def _options() -> argparse.Namespace:
     )
     docker = os.environ.get("DEPLOY") == "docker"
     unset = argparse.Namespace(root=None, grpc_address=None, docker=docker, wait=rollout.LOAD_LIMIT_S)
-    return parser.parse_args(namespace=unset)
+    options = parser.parse_args(namespace=unset)
+    if not 0 <= options.wait < float("inf"):
+        parser.error(f"--wait={options.wait:g} is no time; give a number of seconds")
+    return options
 
 
 if __name__ == "__main__":

@@ -8,9 +8,10 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
-from compare.versions import compare_versions
+from compare.versions import Side, Traffic, compare_versions
 from models.artifacts import REPOSITORY, artifacts_root
 from models.errors import ModelError, TargetError
 from serving.local import LocalServer, local_server
@@ -133,3 +134,30 @@ def test_command_prints_a_table_or_json_and_its_exit_code_is_the_verdict(live):
     refused = run("cnn")
     assert refused.returncode == 2
     assert refused.stderr.startswith("error: stable and canary of cnn")
+
+
+def test_time_that_is_none_is_refused():
+    command = [sys.executable, "-m", "compare", "versions", "mlp", "--seconds", "nan"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY)
+    assert done.returncode == 2
+    assert "--seconds=nan is no time; give a number of seconds" in done.stderr
+
+
+class OneOutput:
+    """A client of versions with the one output ``name``."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def predict(self, model, inputs, **which):
+        return {self._name: np.zeros((1, 1), np.float32)}
+
+
+def test_version_without_the_deciding_output_is_an_error_of_its_requests(exports):
+    export = exports["mlp", 2]
+    case = export.evidence.case("serving_default", "test")
+    traffic = Traffic(export, case, (Side("1", 1), Side("2", 2)), {"grpc": OneOutput("other")})
+    traffic.run(0)
+    for which in ("old", "new"):
+        (measured,) = traffic.measured[which]
+        assert list(measured.errors) == ["no output probability; there are: other"]

@@ -234,3 +234,19 @@ def test_commands_say_what_they_did_and_where(both):
         assert failed.returncode == 2
         assert failed.stderr.startswith("error: mlp has nothing to roll back to")
         assert len(failed.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["status"], "error: nothing is published below "),
+        (["promote", "mlp"], "error: nothing is published below "),
+        (["status", "--wait", "nan"], "--wait=nan is no time; give a number of seconds"),
+    ],
+)
+def test_command_without_anything_to_work_on_says_so(tmp_path, arguments, words):
+    command = [sys.executable, "-m", "serving.publish", *arguments, "--root", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
