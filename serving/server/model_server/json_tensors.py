@@ -153,6 +153,12 @@ def json_type(value: Any) -> str:
     return names.get(type(value), "Number")
 
 
+def _kind(enum: int) -> Kind:
+    if enum not in BY_ENUM:  # a resource or a quantized type
+        raise ServingError(Code.UNIMPLEMENTED, f"REST takes no inputs of DataType {enum}; ask by gRPC")
+    return BY_ENUM[enum]
+
+
 def is_base64_object(value: Any) -> bool:
     return isinstance(value, dict) and len(value) == 1 and "b64" in value
 
@@ -164,12 +170,12 @@ def columns(value: Any, inputs: Mapping[str, int], *, bools: bool = True) -> dic
         for name, enum in inputs.items():
             if name not in value:
                 raise invalid(f"Missing named input: {name} in 'inputs' object.")
-            tensors[name] = tensor_of(value[name], BY_ENUM[enum], bools=bools)
+            tensors[name] = tensor_of(value[name], _kind(enum), bools=bools)
         return tensors
     if len(inputs) > 1:
         raise invalid("inputs is a plain value/list, but expecting an object as multiple input tensors required")
     (name,) = inputs
-    return {name: tensor_of(value, BY_ENUM[inputs[name]], bools=bools)}
+    return {name: tensor_of(value, _kind(inputs[name]), bools=bools)}
 
 
 def rows(request: Mapping[str, Any], inputs: Mapping[str, int], *, bools: bool = True) -> dict[str, NDArray]:
@@ -187,7 +193,7 @@ def rows(request: Mapping[str, Any], inputs: Mapping[str, int], *, bools: bool =
         )
     if not as_objects:
         (name,) = inputs
-        array = _quick(value, BY_ENUM[inputs[name]], bools)
+        array = _quick(value, _kind(inputs[name]), bools)
         if array is not None:
             return {name: array}
         return {name: _stack(value, name, inputs)}
@@ -209,13 +215,13 @@ def rows(request: Mapping[str, Any], inputs: Mapping[str, int], *, bools: bool =
     tensors = {}
     for name in names:
         column = [item[name] for item in value]
-        array = _quick(column, BY_ENUM[inputs[name]], bools)
+        array = _quick(column, _kind(inputs[name]), bools)
         tensors[name] = array if array is not None else _stack(column, name, inputs, named=True)
     return tensors
 
 
 def _stack(items: list[Any], name: str, inputs: Mapping[str, int], *, named: bool = False) -> NDArray:
-    kind = BY_ENUM[inputs[name]]
+    kind = _kind(inputs[name])
     first: NDArray | None = None
     arrays = []
     for index, item in enumerate(items):

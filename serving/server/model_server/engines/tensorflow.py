@@ -125,7 +125,8 @@ class TensorFlowEngine:
                 stop.check()
             raise ServingError(Code(error.error_code), _PLACES.sub("", error.message)) from None
         except UnicodeDecodeError as error:  # the message quotes the request's bytes, and Python cannot read it
-            raise ServingError(Code.INVALID_ARGUMENT, error.object.decode("utf-8", "replace")) from None
+            message = error.object.decode("utf-8", "replace")
+            raise ServingError(Code.INVALID_ARGUMENT, _PLACES.sub("", message)) from None
         except (ValueError, TypeError, KeyError) as error:
             raise ServingError(Code.INVALID_ARGUMENT, str(error)) from None
         found = dict(zip(step.fetches, values, strict=True))
