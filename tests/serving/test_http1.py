@@ -80,6 +80,15 @@ def test_refused_request_leaves_the_answer_before_it_alone(path, second, status,
     assert answers.startswith(b"HTTP/1.1 " + status)
 
 
+@pytest.mark.parametrize(
+    ("second", "status"), [(b"@@@ no request\r\n\r\n", b"400"), (b"BREW / HTTP/1.1\r\n\r\n", b"501")]
+)
+def test_what_is_no_request_and_what_is_an_unknown_method_in_one_piece_with_a_good_request(second, status, port):
+    with connect(port) as connection:
+        connection.sendall(b"GET /quick HTTP/1.1\r\n\r\n" + second)
+        assert said(connection).split(b"/quick ")[1].startswith(b"HTTP/1.1 " + status)
+
+
 def test_what_follows_a_last_request_is_not_looked_at(port):
     with connect(port) as connection:
         connection.sendall(b"GET /slow HTTP/1.1\r\nconnection: close\r\n\r\nGET /other HTTP/1.1\r\n\r\n")

@@ -11,7 +11,7 @@ import asyncio
 import re
 import threading
 from collections import deque
-from http import HTTPStatus
+from http import HTTPMethod, HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import httptools
@@ -40,7 +40,8 @@ LOOK_EVERY = 0.5
 BACKLOG = 2048
 _STATUS_LINES = {status.value: b"HTTP/1.1 %d %s\r\n" % (status.value, status.phrase.encode()) for status in HTTPStatus}
 _STATUS_LINES[499] = b"HTTP/1.1 499 Client Closed Request\r\n"
-_REQUEST_LINE = re.compile(rb"[A-Z]{3,20} \S+ HTTP/1\.[01]\r?\n")
+_REQUEST_LINE = re.compile(rb"([A-Z]{3,20}) \S+ HTTP/1\.[01]\r?\n")
+_METHODS = {method.value.encode() for method in HTTPMethod}
 _JSON = (b"content-type", b"application/json")
 _LONG_HEAD = f"the headers are larger than {MAX_HEAD_BYTES} bytes"
 
@@ -102,7 +103,10 @@ class Http1(asyncio.Protocol):
             except httptools.HttpParserCallbackError:
                 return  # refused while it was read
             except httptools.HttpParserError as error:
-                unknown = isinstance(error, httptools.HttpParserInvalidMethodError) and _REQUEST_LINE.search(data)
+                # Requests of known methods may have come before, in the same piece.
+                unknown = isinstance(error, httptools.HttpParserInvalidMethodError) and any(
+                    line[1] not in _METHODS for line in _REQUEST_LINE.finditer(data)
+                )
                 self._refuse(501 if unknown else 400, "unknown method" if unknown else "this is no HTTP request")
                 return
         if self._begun and self._head > MAX_HEAD_BYTES:
