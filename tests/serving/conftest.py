@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import subprocess
 import sys
 from contextlib import ExitStack
@@ -19,6 +20,7 @@ from serving.launch import ENVIRONMENTS, choose_engine
 from serving.local import LocalServer, local_server
 from serving.models_config import config_text, published_models
 from serving.publish import publish_all
+from tests.serving.plain_http import MAX_REQUEST
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -135,3 +137,22 @@ def serve(base: Path) -> Iterator[Callable[..., LocalServer]]:
             return stack.enter_context(local_server(config, engine="litert", flags=options))
 
         yield start
+
+
+@pytest.fixture(scope="session")
+def odd(repository_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LocalServer, Path]]:
+    """A server with all that is off by default, a small limit on requests, and a unix socket."""
+    path = tmp_path_factory.mktemp("socket") / "grpc.sock"
+    with socket.socket(socket.AF_UNIX) as stale:
+        stale.bind(str(path))  # as a killed server leaves it
+    flags = (
+        "--enable_grpc_healthcheck_service",
+        "--rest_api_enable_cors_support",
+        "--rest_api_timeout_in_ms=50",
+        f"--max_request_bytes={MAX_REQUEST}",
+        f"--grpc_socket_path={path}",
+        "--grpc_channel_arguments=grpc.max_connection_age_ms=2147483647,grpc.max_receive_message_length=4",
+        "--request_idle_seconds=1",
+    )
+    with local_server(repository_folder / "models.config", engine="litert", flags=flags) as running:
+        yield running, path
