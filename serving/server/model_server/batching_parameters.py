@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from google.protobuf import text_format
 
 from model_server.errors import Code, ServableError, StartError
 from model_server.protos import declare
+from model_server.text_config import read_config
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from model_server.flags import Options
 
 OWN_FILE = "batching_params.pbtxt"
@@ -60,17 +62,8 @@ def read_common(options: Options) -> Any:
             "server_options.batching_parameters_file set without setting enable_batching to true; "
             "add --enable_batching or leave the file out"
         )
-    try:
-        found = text_format.Parse(Path(file).read_text("utf-8"), BATCHING_PARAMETERS())
-    except OSError as error:
-        raise StartError(
-            f"--batching_parameters_file={file} cannot be read: {error.strerror}; check the path"
-        ) from None
-    except (UnicodeDecodeError, text_format.ParseError) as error:
-        raise StartError(
-            f"--batching_parameters_file={file} is no BatchingParameters in text format: {error}; "
-            "write for example max_batch_size { value: 64 }"
-        ) from None
+    example = "max_batch_size { value: 64 }"
+    found = read_config("batching_parameters_file", file, BATCHING_PARAMETERS(), example=example)
     batch_threads(found)
     return found
 

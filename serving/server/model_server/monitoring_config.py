@@ -5,13 +5,11 @@ prometheus_config { enable: true  path: "/monitoring/prometheus/metrics" }
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
-
-from google.protobuf import text_format
 
 from model_server.errors import StartError
 from model_server.protos import declare
+from model_server.text_config import read_config
 
 if TYPE_CHECKING:
     from model_server.flags import Options
@@ -26,16 +24,8 @@ def read_monitoring(options: Options) -> str:
     file = options.monitoring_config_file
     if not file:
         return ""
-    config = MONITORING_CONFIG()
-    try:
-        text_format.Parse(Path(file).read_text("utf-8"), config)
-    except OSError as error:
-        raise StartError(f"--monitoring_config_file={file} cannot be read: {error.strerror}; check the path") from None
-    except (text_format.ParseError, UnicodeDecodeError) as error:
-        raise StartError(
-            f"--monitoring_config_file={file} is no MonitoringConfig in text format: {error}; "
-            "write prometheus_config { enable: true }"
-        ) from None
+    example = "prometheus_config { enable: true }"
+    config = read_config("monitoring_config_file", file, MONITORING_CONFIG(), example=example)
     path = config.prometheus_config.path or DEFAULT_PATH
     if not path.startswith("/") or "?" in path:
         raise StartError(f"{file}: the path {path!r} cannot be asked for; write for example {DEFAULT_PATH}")

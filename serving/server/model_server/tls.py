@@ -12,12 +12,13 @@ import json
 import os
 import re
 import subprocess
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
-
 from model_server.errors import StartError
+from model_server.protos import declare
+from model_server.text_config import read_config
+
+SSL_CONFIG = declare("SSLConfig", server_key="string", server_cert="string", custom_ca="string", client_verify="bool")
 
 _KEY, _CERTIFICATE, _CA = "MODEL_SERVER_TLS_KEY", "MODEL_SERVER_TLS_CERTIFICATE", "MODEL_SERVER_TLS_CA"
 # A connection that has not finished its handshake by then is closed.
@@ -40,13 +41,7 @@ def read_tls(file: str) -> Tls | None:
     """The SSLConfig in ``file``; None without a file. Raises StartError: unreadable, or a key or certificate is missing."""
     if not file:
         return None
-    config = _ssl_config()
-    try:
-        text_format.Parse(Path(file).read_text("utf-8"), config)
-    except OSError as error:
-        raise StartError(f"--ssl_config_file={file} cannot be read: {error.strerror}; check the path") from None
-    except (text_format.ParseError, UnicodeDecodeError) as error:
-        raise StartError(f"--ssl_config_file={file} is no SSLConfig in text format: {error}; correct it") from None
+    config = read_config("ssl_config_file", file, SSL_CONFIG(), example='server_key: "…" with the text of a PEM file')
     needed = ["server_key", "server_cert"] + (["custom_ca"] if config.client_verify else [])
     for name in needed:
         if not getattr(config, name):
@@ -111,18 +106,3 @@ def _reason(log: str) -> str:
     ):
         text = text.replace(found, meant)
     return text.replace(" from <inline>", "").replace("NO_START_LINE", "it is not in PEM format")
-
-
-def _ssl_config() -> Any:
-    """A ``tensorflow.serving.SSLConfig``, which tensorflow-serving-api does not carry."""
-    file = descriptor_pb2.FileDescriptorProto(
-        name="tensorflow_serving/config/ssl_config.proto", package="tensorflow.serving", syntax="proto3"
-    )
-    message = file.message_type.add(name="SSLConfig")
-    field = descriptor_pb2.FieldDescriptorProto
-    for number, name in enumerate(("server_key", "server_cert", "custom_ca", "client_verify"), 1):
-        kind = field.TYPE_BOOL if name == "client_verify" else field.TYPE_STRING
-        message.field.add(name=name, number=number, type=kind, label=field.LABEL_OPTIONAL)
-    pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName("tensorflow.serving.SSLConfig"))()
