@@ -7,6 +7,7 @@ import pytest
 
 from export.evidence import Evidence, store
 from export.inputs import WIDENING, bounds_of
+from export.sample_inputs import write_sample_inputs
 from models import registry
 from models.artifacts import sha256_file
 from models.errors import ArtifactError
@@ -92,3 +93,16 @@ def test_damaged_file_is_refused_with_a_remedy(tmp_path):
     (tmp_path / "e.npz").write_bytes(b"PK\3\4 cut off")
     with pytest.raises(ArtifactError, match="is damaged"):
         Evidence.load(tmp_path / "e.npz")
+
+
+def test_sample_inputs_hold_every_row_and_no_answer(exports, tmp_path):
+    export = exports["cnn", 2]
+    (path,) = write_sample_inputs(tmp_path, [export])
+    assert path == tmp_path / "cnn" / "2.npz"
+    with np.load(path) as file:
+        assert list(file) == ["test/image", "boundary/image", "random/image"]
+        for case in export.evidence.cases():
+            np.testing.assert_array_equal(file[f"{case.kind}/image"], case.inputs["image"])
+    written = path.read_bytes()
+    write_sample_inputs(tmp_path, [export])
+    assert path.read_bytes() == written
