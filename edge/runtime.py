@@ -1,4 +1,4 @@
-"""LiteModel: one .tflite file with its json, answering in raw units. NumPy and LiteRT only.
+"""LiteModel: one .tflite file with its json, answering in raw units. NumPy and a runtime for .tflite files only.
 
 Normalisation and quantization happen here, in NumPy, outside the file: callers see the same units and dtypes whatever the
 variant. A file with a static batch is asked row by row, one with a free batch all at once.
@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import threading
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import EdgeError, ModelFileError, RequestError
+from edge.interpreters import choose_runtime, in_words, load_interpreter
+from edge.pool import InterpreterPool, NamedInterpreter
 from edge.tensors import Tensor
 
 if TYPE_CHECKING:
@@ -24,27 +25,31 @@ Tensors = dict[str, NDArray]
 
 
 class LiteModel:
-    """One loaded model. ``predict`` may be called from any thread; calls of one model take turns.
+    """One loaded model. ``predict`` may be called from any thread; ``interpreters`` of its calls run at once, others wait.
 
+    ``threads``: of one invocation. ``runtime`` and ``delegate``: as ``edge.interpreters.load_interpreter`` takes them.
     Raises ModelFileError when the file or its json is missing, damaged, not the one that the json describes, or
-    cannot be run by LiteRT. ``threads`` is the number of threads of one invocation.
+    cannot be run by the runtime; SettingError for a runtime, a delegate or a number that cannot be had here.
     """
 
-    def __init__(self, path: Path, *, threads: int = 1) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        threads: int = 1,
+        runtime: str | None = None,
+        delegate: str | None = None,
+        interpreters: int = 1,
+    ) -> None:
         self.path = path
-        self.threads = threads
-        self.description, content = read_model(path)
+        self.threads, self.delegate, self.interpreters = threads, delegate, interpreters
+        self.description, self._content = read_model(path)
         affine = self.description["affine"]
         self.inputs = [Tensor.from_json(t, affine["inputs"].get(t["name"])) for t in self.description["inputs"]]
         self.outputs = [Tensor.from_json(t, affine["outputs"].get(t["name"])) for t in self.description["outputs"]]
-        self._stateful = self.description["stateful"]
-        self._lock = threading.Lock()
-        self._interpreter, self._input_index, self._output_index = _load(path, content, threads)
-        if set(self._input_index) != {t.name for t in self.inputs} or set(self._output_index) != {
-            t.name for t in self.outputs
-        }:
-            raise ModelFileError(f"{path} has other inputs or outputs than its json says; convert it again")
-        self._shapes: dict[str, tuple[int, ...]] = {}
+        self._runtime, version = choose_runtime(runtime)
+        self.runtime = f"{self._runtime} {version}"  # "ai-edge-litert 2.3.0"
+        self._pool = InterpreterPool(self._make_interpreter, size=interpreters)
 
     @property
     def name(self) -> str:
@@ -78,12 +83,23 @@ class LiteModel:
         """
         rows = self._check(inputs)
         with np.errstate(over="ignore", invalid="ignore"):
-            prepared = {tensor.name: tensor.to_file(inputs) for tensor in self.inputs}
+            prepared = self._to_file(inputs)
             if rows == 0:
                 answers = {t.name: np.zeros((0, *(size or 0 for size in t.shape[1:])), t.dtype) for t in self.outputs}
             else:
                 answers = self._invoke_rows(prepared, rows)
             return {tensor.name: tensor.to_raw(answers[tensor.name], inputs) for tensor in self.outputs}
+
+    def prepare(self, inputs: Tensors) -> Tensors:
+        """Raw inputs → the tensors of the file, normalised and quantized. Raises RequestError as ``predict`` does."""
+        self._check(inputs)
+        with np.errstate(over="ignore", invalid="ignore"):
+            return self._to_file(inputs)
+
+    def invoke(self, prepared: Tensors) -> Tensors:
+        """One invocation: the file's inputs, ``batch`` rows of them, → the file's outputs, neither in raw units."""
+        with self._pool.borrow() as interpreter:
+            return self._run(interpreter, prepared)
 
     def _check(self, inputs: Tensors) -> int:
         """The number of rows."""
@@ -101,35 +117,42 @@ class LiteModel:
             raise RequestError(f"the inputs have different numbers of rows: {rows}; send the same number for each")
         return next(iter(rows.values()), 1)
 
+    def _to_file(self, inputs: Tensors) -> Tensors:
+        return {tensor.name: tensor.to_file(inputs) for tensor in self.inputs}
+
     def _invoke_rows(self, prepared: Tensors, rows: int) -> Tensors:
         size = self.batch or rows
-        with self._lock:
+        with self._pool.borrow() as interpreter:
             if rows <= size:
-                return self._invoke(prepared)
+                return self._run(interpreter, prepared)
             parts = [
-                self._invoke({name: value[start : start + size] for name, value in prepared.items()})
+                self._run(interpreter, {name: value[start : start + size] for name, value in prepared.items()})
                 for start in range(0, rows, size)
             ]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
-    def _invoke(self, inputs: Tensors) -> Tensors:
-        shapes = {name: value.shape for name, value in inputs.items()}
+    def _run(self, interpreter: NamedInterpreter, inputs: Tensors) -> Tensors:
         try:
-            if shapes != self._shapes:
-                for tensor in self.inputs:
-                    if None in tensor.shape:
-                        self._interpreter.resize_tensor_input(self._input_index[tensor.name], shapes[tensor.name])
-                self._interpreter.allocate_tensors()
-                self._shapes = shapes
-            if self._stateful:  # a fused LSTM would go on from the row before
-                self._interpreter.reset_all_variables()
-            for name, value in inputs.items():
-                self._interpreter.set_tensor(self._input_index[name], value)
-            self._interpreter.invoke()
-            return {name: self._interpreter.get_tensor(index) for name, index in self._output_index.items()}
+            return interpreter.invoke(inputs)
         except (RuntimeError, ValueError) as error:
-            self._shapes = {}
-            raise EdgeError(f"LiteRT could not run {self.path.name} of {_label(self.description)}: {error}") from error
+            raise EdgeError(
+                f"{self.runtime} could not run {self.path.name} of {_label(self.description)}: {in_words(error)}"
+            ) from error
+
+    def _make_interpreter(self) -> NamedInterpreter:
+        loaded = load_interpreter(
+            self._content, runtime=self._runtime, threads=self.threads, delegate=self.delegate, file=self.path
+        )
+        try:
+            interpreter = NamedInterpreter(loaded, stateful=self.description["stateful"])
+        except ValueError as error:  # no signature, or several
+            raise ModelFileError(
+                f"{self.path} is no file that lite/ makes ({in_words(error)}); convert it again"
+            ) from error
+        names = {tensor.name for tensor in self.inputs}, {tensor.name for tensor in self.outputs}
+        if (set(interpreter.inputs), set(interpreter.outputs)) != names:
+            raise ModelFileError(f"{self.path} has other inputs or outputs than its json says; convert it again")
+        return interpreter
 
 
 def read_model(path: Path) -> tuple[dict[str, Any], bytes]:
@@ -171,21 +194,6 @@ def _read_checked(path: Path, sha256: str) -> bytes:
             f"(sha256 {sha256[:12]}…): truncated or exchanged; copy both again"
         )
     return content
-
-
-def _load(path: Path, content: bytes, threads: int) -> tuple[Any, dict[str, int], dict[str, int]]:
-    """The interpreter, and tensor index by name for inputs and outputs."""
-    from ai_edge_litert.interpreter import Interpreter
-
-    try:
-        interpreter = Interpreter(model_content=content, num_threads=threads)
-        interpreter.allocate_tensors()
-        runner = interpreter.get_signature_runner()
-    except (RuntimeError, ValueError) as error:
-        raise ModelFileError(f"LiteRT cannot load {path}: {str(error).splitlines()[0]}") from error
-    inputs = {name: detail["index"] for name, detail in runner.get_input_details().items()}
-    outputs = {name: detail["index"] for name, detail in runner.get_output_details().items()}
-    return interpreter, inputs, outputs
 
 
 def _label(description: dict[str, Any]) -> str:

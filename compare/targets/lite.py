@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import metadata
 from typing import TYPE_CHECKING, Literal
 
 import psutil
@@ -46,7 +45,7 @@ class LiteSession(Session):
             "artifact_bytes": self.model.bytes,
             "artifact_sha256": self.model.sha256,
             "rss_bytes": psutil.Process().memory_info().rss,
-            "runtime_version": f"ai-edge-litert {metadata.version('ai-edge-litert')}",
+            "runtime_version": self.model.runtime,
             "threads": self.model.threads,
             "accelerator": "XNNPACK",
         }

@@ -1,0 +1,75 @@
+"""InterpreterPool: as many interpreters of one file as calls run at once, up to a limit, each lent to one at a time."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from edge.errors import SettingError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from numpy.typing import NDArray
+
+    Tensors = dict[str, NDArray]
+
+
+class NamedInterpreter:
+    """A runtime's interpreter with the file's tensors by name. It remembers the shapes that it was last resized to.
+
+    ``stateful``: its variables are reset before each invocation; a fused LSTM would go on from the row before.
+    """
+
+    def __init__(self, interpreter: Any, *, stateful: bool) -> None:
+        self._interpreter, self._stateful = interpreter, stateful
+        runner = interpreter.get_signature_runner()
+        details = runner.get_input_details()
+        self.inputs = {name: detail["index"] for name, detail in details.items()}
+        self.outputs = {name: detail["index"] for name, detail in runner.get_output_details().items()}
+        self._shapes = {name: tuple(d["shape"]) for name, d in details.items() if -1 in d["shape_signature"]}
+
+    def invoke(self, inputs: Tensors) -> Tensors:
+        """One invocation, in the file's own units. Raises RuntimeError or ValueError when the runtime refuses."""
+        resized = {name: inputs[name].shape for name, shape in self._shapes.items() if inputs[name].shape != shape}
+        for name, shape in resized.items():
+            self._interpreter.resize_tensor_input(self.inputs[name], shape)
+        if resized:
+            self._interpreter.allocate_tensors()
+            self._shapes |= resized
+        if self._stateful:
+            self._interpreter.reset_all_variables()
+        for name, value in inputs.items():
+            self._interpreter.set_tensor(self.inputs[name], value)
+        self._interpreter.invoke()
+        return {name: self._interpreter.get_tensor(index) for name, index in self.outputs.items()}
+
+
+class InterpreterPool:
+    """The first interpreter is made at once, so that a file that cannot run is refused; the others when they are needed.
+
+    Raises what ``make`` raises, and SettingError for a ``size`` below 1.
+    """
+
+    def __init__(self, make: Callable[[], NamedInterpreter], *, size: int = 1) -> None:
+        if size < 1:
+            raise SettingError(f"a pool of {size} interpreters cannot answer anything; use 1 or more")
+        self._make = make
+        self._idle = deque([make()])
+        self._turns = threading.Lock() if size == 1 else threading.Semaphore(size)  # a lock is four times cheaper
+
+    @contextmanager
+    def borrow(self) -> Iterator[NamedInterpreter]:
+        """An interpreter for the caller alone; waits for one where all are lent.
+
+        One that raised is in an unknown state: it is dropped, and the next call makes another.
+        """
+        with self._turns:
+            try:
+                interpreter = self._idle.pop()
+            except IndexError:
+                interpreter = self._make()
+            yield interpreter
+            self._idle.append(interpreter)
