@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup lock train export convert publish page build deploy-all demo check docker-check test test-fast test-all fuzz lint bench-serving status doctor down clean versions promote rollback
+.PHONY: help setup lock train export convert publish page build deploy-all demo check docker-check test test-fast test-all fuzz lint bench-serving edge-bundle status doctor down clean versions promote rollback
 
 PY := .venv/bin/python
 TIMED := $(PY) -m deploy.timed
@@ -88,6 +88,9 @@ lint: setup  ## ruff, the type checkers and the locks
 
 bench-serving: publish serving/server/.venv-tensorflow  ## what the model server costs and how fast it is; SERVER='COMMAND' for another one
 	@$(PY) -m loadtest.bench_serving $(if $(SERVER),--server "$(SERVER)") --json "$${REPORTS:-reports}/bench-serving.json"
+
+edge-bundle: convert  ## one archive for a device: make edge-bundle [ARCH=aarch64|armv7l|x86_64] [VARIANTS=int8,float32]
+	@$(PY) -m deploy.bundle $(if $(ARCH),--arch "$(ARCH)") $(if $(VARIANTS),--variants "$(VARIANTS)")
 
 status:  ## what runs, where, and whether it is healthy
 	@if [ -x $(PY) ]; then $(PY) -m deploy status; else echo "nothing is set up here: run make deploy-all"; exit 1; fi
