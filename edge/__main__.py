@@ -12,8 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge.app import create_app
-from edge.errors import SettingError
+from edge import bench
+from edge.errors import EdgeError, SettingError
 from edge.library import ModelLibrary, check_folder
 
 if TYPE_CHECKING:
@@ -24,16 +24,21 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def main() -> None:
+    options = _parser().parse_args()
     try:
-        serve(_parser().parse_args())
-    except SettingError as error:
+        if options.command == "bench":
+            sys.exit(bench.run(options))
+        serve(options)
+    except EdgeError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="edge", description="Answer predictions from .tflite files over HTTP.")
-    command = parser.add_subparsers(dest="command", required=True).add_parser(
+    commands = parser.add_subparsers(dest="command", required=True)
+    bench.add_parser(commands)
+    command = commands.add_parser(
         "serve", help="start the service", formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     command.add_argument("--port", type=int, default=8090, help="TCP port")
@@ -80,6 +85,8 @@ def serve(options: argparse.Namespace) -> None:
 
 def _load(models: Path, variant: str, threads: int) -> Flask:
     """In the worker process: load the models, make the application."""
+    from edge.app import create_app
+
     if sys.platform == "linux":  # a worker must not outlive its parent and keep the port
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     try:
