@@ -57,8 +57,12 @@ export: train  ## one SavedModel for each model and version, with its evidence
 	@$(TIMED) export -- $(PY) -m export
 
 convert: export  ## the .tflite and TF.js variants, from the SavedModels
-	@$(TIMED) convert -- $(PY) -m lite
+	@$(TIMED) convert -- $(PY) -m lite --variants deployed
 	@$(TIMED) convert -- $(PY) -m web.convert
+
+.PHONY: lite
+lite: export  ## every .tflite variant of every model, the compressed ones trained further
+	@$(PY) -m lite
 
 publish: convert  ## the model repository that the servers watch
 	@$(TIMED) publish -- $(PY) -m serving.publish
@@ -66,13 +70,13 @@ publish: convert  ## the model repository that the servers watch
 page: setup  ## the demo page, from web/demo
 	@$(TIMED) page -- $(PY) -m deploy.page
 
-test: build serving/server/.venv-tensorflow  ## the tests that CI runs
+test: build lite serving/server/.venv-tensorflow  ## the tests that CI runs
 	$(PYTEST) -m "not exhaustive"
 
 test-fast: build  ## the tests of under three minutes
 	$(PYTEST) -m "not slow and not exhaustive"
 
-test-all: build serving/server/.venv-tensorflow  ## every test
+test-all: build lite serving/server/.venv-tensorflow  ## every test
 	$(PYTEST)
 
 fuzz: build  ## hostile requests of every kind to the model server: make fuzz [SECONDS=300]

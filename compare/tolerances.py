@@ -29,7 +29,7 @@ def _table() -> dict[str, Any]:
 
 
 def limits_for(precision: str) -> Limits:
-    """Limits of "float32", "float16", "dynamic" or "int8". Raises KeyError for a precision without an entry."""
+    """Limits of a precision: "float32", "int8", or another variant of ``lite``. Raises KeyError for one without an entry."""
     table = _table()
     entry = table[precision]
     return Limits(

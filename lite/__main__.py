@@ -7,7 +7,7 @@ import os
 import time
 
 from lite.build import build
-from lite.variants import VARIANTS
+from lite.variants import DEPLOYED, VARIANTS
 from models.artifacts import artifacts_root
 from models.errors import run_cli
 
@@ -19,12 +19,16 @@ def main() -> None:
         epilog="Environment: ARTIFACTS is the folder of the artefacts, MODELS=mlp,cnn restricts the models.",
     )
     parser.add_argument(
-        "--variants", nargs="+", metavar="NAME", help=f"only these: {', '.join(VARIANTS)} (default: all)"
+        "--variants",
+        nargs="+",
+        metavar="NAME",
+        help=f"only these: {', '.join(VARIANTS)}; or deployed, which is {', '.join(DEPLOYED)} (default: all)",
     )
     arguments = parser.parse_args()
     started = time.monotonic()
     models = [name.strip() for name in os.environ.get("MODELS", "").split(",") if name.strip()]
-    results, current = build(models=models or None, variants=arguments.variants)
+    variants = DEPLOYED if arguments.variants == ["deployed"] else arguments.variants
+    results, current = build(models=models or None, variants=variants)
     failed = [result for result in results if result.error]
     print(
         f"lite: {len(results) - len(failed)} files converted, {len(failed)} cannot be, {current} up to date, "

@@ -6,6 +6,7 @@ Imports no TensorFlow: the conversions run in worker processes, started only whe
 from __future__ import annotations
 
 import contextlib
+import gzip
 import json
 import os
 import queue
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 WORKERS = 2  # each holds TensorFlow, about 700 MB
 LIMIT_S = 240  # for one conversion; the largest seen here takes 10 s
-SCHEMA = 1  # of the json; a new number has every file made again
+SCHEMA = 2  # of the json; a new number has every file made again
 _CODE = [Path(__file__).with_name(f"{name}.py") for name in ("convert", "inspect", "reasons", "graph", "variants")]
 
 
@@ -83,7 +84,9 @@ def _jobs(export: Export, names: Iterable[str] | None) -> list[Job]:
     chosen = list(names or VARIANTS)
     for name in chosen:
         if name not in VARIANTS:
-            raise ModelError(f"there is no variant named {name!r}; choose among {', '.join(VARIANTS)}")
+            raise ModelError(
+                f"there is no variant named {name!r}; choose among {', '.join(VARIANTS)}, or deployed alone"
+            )
     saved_model_pb = export.saved_model / "saved_model.pb"
     if not saved_model_pb.is_file():
         raise ArtifactError(
@@ -95,8 +98,8 @@ def _jobs(export: Export, names: Iterable[str] | None) -> list[Job]:
     jobs = []
     for name in chosen:
         variant = VARIANTS[name]
-        # The evidence counts for int8 only, which is calibrated with it.
-        evidence = export.description.get("evidence", {}).get("sha256") if variant.quantization == "int8" else None
+        # The evidence counts only where a file is calibrated with it.
+        evidence = export.description.get("evidence", {}).get("sha256") if variant.integer else None
         made_from = fingerprint(_CODE, extra=json.dumps([SCHEMA, export.sha256, content, evidence, name, _versions()]))
         signature = variant.signature_in(signatures)
         if brought and not (signature == "static" and export.description["reference"] == "keras"):
@@ -109,7 +112,7 @@ def _jobs(export: Export, names: Iterable[str] | None) -> list[Job]:
 
 @cache
 def _versions() -> list[str]:
-    return [f"{name}=={metadata.version(name)}" for name in ("tensorflow", "ai-edge-litert")]
+    return [f"{name}=={metadata.version(name)}" for name in ("tensorflow", "ai-edge-litert", "ai-edge-quantizer")]
 
 
 def up_to_date(job: Job) -> bool:
@@ -168,10 +171,14 @@ def _convert(job: Job, worker: _Worker) -> Result:
         "made_from": job.made_from,
         "sha256": None,
         "bytes": None,
+        "gzip_bytes": None,
         "error": None,
         "inputs": [],
         "outputs": [],
         "affine": _affine(job),
+        "calibration": None,
+        "compression": None,
+        "quantized": None,
         "recurrent": None,
         "ops": {},
         "float_islands": {},
@@ -183,6 +190,12 @@ def _convert(job: Job, worker: _Worker) -> Result:
             content = temporary.read_bytes()
             description |= inspect_tflite(content)
             description["sha256"], description["bytes"] = sha256_file(temporary), len(content)
+            description["gzip_bytes"] = len(gzip.compress(content, mtime=0))
+            description["calibration"] = answer["calibration"]
+            for side, tensors in (("inputs", job.export.spec.inputs), ("outputs", job.export.spec.outputs)):
+                ranges = {tensor.name: tensor.range for tensor in tensors}
+                for tensor in description[side]:
+                    tensor["range"] = ranges.get(tensor["name"])
             description["recurrent"] = _recurrent(answer["has_recurrent"], description["ops"])
     except ConversionFailed as failed:
         job.path.unlink(missing_ok=True)

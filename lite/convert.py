@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,11 @@ if TYPE_CHECKING:
     from export.evidence import Tensors
     from lite.variants import Variant
 
-CALIBRATION_ROWS = 300  # int8 ranges settle well before that; more only costs time
+CALIBRATION_ROWS = 500  # all that the evidence has; they cost a tenth of a second
+# The kinds of evidence that a file can be calibrated with, best first.
+SOURCES = {"calibration": "training split", "test": "test inputs of the evidence", "random": "random inputs"}
+# What the TFLite converter's calibrator does (tensorflow/compiler/mlir/lite/.../calibration_logger.h, class MinMax).
+METHOD = "smallest and largest value of each tensor over all rows; weights: largest absolute value per channel"
 
 
 class Converter:
@@ -40,30 +45,42 @@ class Converter:
     def __exit__(self, *_: object) -> None:
         self._scratch.cleanup()
 
-    def convert(self, variant: Variant, signature: str) -> bytes:
-        """Raises whatever the TFLite converter raises; ``lite.reasons`` puts it into plain words."""
+    def convert(self, variant: Variant, signature: str) -> tuple[bytes, dict[str, Any] | None]:
+        """The file, and what it was calibrated with, if it was (rows, source, method).
+
+        Raises whatever the TFLite converter raises; ``lite.reasons`` puts it into plain words.
+        """
         import tensorflow as tf
 
+        samples = calibration(self.export, signature) if variant.integer else None
         saved_model = self._source(variant)
         converter = tf.lite.TFLiteConverter.from_saved_model(str(saved_model), signature_keys=[signature])
-        if variant.quantization != "none":
+        if variant.quantization in ("float16", "dynamic", "int8", "int16x8"):
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
         if variant.quantization == "float16":
             converter.target_spec.supported_types = [tf.float16]
-        if variant.quantization == "int8":
-            rows = calibration(self.export, signature)
+        if samples:
+            rows = samples.batches
             converter.representative_dataset = lambda: iter(rows)
-            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-            # int8 in and out leaves no QUANTIZE at the border; the converter refuses it where no tensor is float.
+            operators = {
+                "int8": tf.lite.OpsSet.TFLITE_BUILTINS_INT8,
+                "int16x8": tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8,
+            }
+            converter.target_spec.supported_ops = [operators[variant.quantization]]
+            # Integers in and out leave no QUANTIZE at the border; the converter refuses it where no tensor is float.
+            border = tf.int8 if variant.quantization == "int8" else tf.int16
             if any(v.dtype.kind == "f" for v in rows[0].values()):
-                converter.inference_input_type = tf.int8
+                converter.inference_input_type = border
             if any(o.dtype.startswith("float") for o in self.export.spec.outputs):
-                converter.inference_output_type = tf.int8
-        return converter.convert()
+                converter.inference_output_type = border
+        content = converter.convert()
+        if variant.quantization == "weight-only":
+            content = quantize_weights(content)
+        return content, samples.describe() if samples else None
 
     def _source(self, variant: Variant) -> Path:
         saved_model = self._changed("unrolled", unroll) if variant.recurrent == "unrolled" else self.export.saved_model
-        if variant.quantization == "int8":
+        if variant.integer:
             return self._changed(f"{variant.recurrent}-integer", integer_operators, saved_model)
         return saved_model
 
@@ -74,24 +91,40 @@ class Converter:
         return self._copies[name]
 
 
-def calibration(export: Export, signature: str) -> list[dict[str, Any]]:
-    """The representative data set: one dict of inputs per invocation, with the signature's own batch size.
+def quantize_weights(content: bytes) -> bytes:
+    """A float .tflite file with its constants as int8, each dequantized to float in front of the operator that reads it."""
+    from ai_edge_quantizer import quantizer, recipe
 
-    Training samples recorded for the ``core`` signature; for a user's SavedModel, whatever inputs there are. ``static``
-    takes the rows of ``serving_default``, one by one.
+    return bytes(quantizer.Quantizer(content, recipe.weight_only_wi8_afp32()).quantize().quantized_model)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The representative data set: one dict of inputs per invocation, with the signature's own batch size."""
+
+    batches: list[dict[str, Any]]
+    source: str
+
+    def describe(self) -> dict[str, Any]:
+        rows = sum(len(next(iter(batch.values()))) for batch in self.batches)
+        return {"rows": rows, "source": self.source, "method": METHOD}
+
+
+def calibration(export: Export, signature: str) -> Calibration:
+    """Training samples recorded for the ``core`` signature; for a user's SavedModel, whatever inputs there are.
+
+    ``static`` takes the rows of ``serving_default``, one by one. Raises ModelError when there are no inputs.
     """
     recorded = SERVING if signature == "static" else signature
-    cases = [
-        case.inputs for kind in ("calibration", "test", "random") if (case := export.evidence.case(recorded, kind))
-    ]
+    cases = {kind: case for kind in SOURCES if (case := export.evidence.case(recorded, kind))}
     if not cases:
         raise ModelError(
             f"no sample inputs for signature {signature!r} of {export.model}, so an int8 file cannot be calibrated; "
             "give some with INPUTS=file.npz"
         )
-    chosen = cases[0]
+    kind, case = next(iter(cases.items()))
     batch = export.spec.inputs[0].shape[0] if signature not in ("core", "static") and export.spec.inputs[0].shape else 1
-    return list(_batches(chosen, batch or 1))
+    return Calibration(list(_batches(case.inputs, batch or 1)), SOURCES[kind])
 
 
 def _batches(inputs: Tensors, size: int) -> Iterator[Tensors]:

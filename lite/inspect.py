@@ -13,8 +13,9 @@ _OPERATORS = {value: name for name, value in vars(schema.BuiltinOperator).items(
 
 def inspect_tflite(content: bytes) -> dict[str, Any]:
     """``inputs``, ``outputs`` (name, dtype, shape with None, scale, zero_point), ``ops`` (operator → count),
-    ``float_islands`` (the operators among them that touch a float32 or float16 tensor) and ``stateful`` (variables
-    keep their value between invocations).
+    ``float_islands`` (the operators among them that touch a float32 or float16 tensor), ``stateful`` (variables
+    keep their value between invocations) and ``quantized`` (every tensor that has a scale, constants too, by name;
+    None where there is none).
 
     A file is full integer when ``float_islands`` is empty: the converter's own flag does not promise that.
     """
@@ -40,6 +41,7 @@ def inspect_tflite(content: bytes) -> dict[str, Any]:
         "ops": dict(sorted(ops.items())),
         "float_islands": dict(sorted(islands.items())),
         "stateful": stateful,
+        "quantized": _quantized(graph) or None,
     }
 
 
@@ -67,3 +69,18 @@ def _tensor(graph: Any, entry: Any) -> dict[str, Any]:
         "scale": float(quantization.Scale(0)) if quantized else None,
         "zero_point": int(quantization.ZeroPoint(0)) if quantized else None,
     }
+
+
+def _quantized(graph: Any) -> dict[str, dict[str, Any]]:
+    """Tensor name → dtype, scales and zero points (one each, or one per channel along ``axis``)."""
+    found = {}
+    for tensor in (graph.Tensors(i) for i in range(graph.TensorsLength())):
+        quantization = tensor.Quantization()
+        if quantization is not None and (count := quantization.ScaleLength()):
+            found[tensor.Name().decode()] = {
+                "dtype": _DTYPES[tensor.Type()],
+                "scale": [float(quantization.Scale(i)) for i in range(count)],
+                "zero_point": [int(quantization.ZeroPoint(i)) for i in range(quantization.ZeroPointLength())],
+                "axis": int(quantization.QuantizedDimension()) if count > 1 else None,
+            }
+    return found

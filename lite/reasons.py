@@ -9,6 +9,10 @@ LONGEST = 300  # characters of a reason that are kept
 # The converter's own lists: "TF Select ops: A, B", "Flex ops: A, B", "Custom ops: A"; single ops as "error: 'tf.A' op".
 _LISTS = re.compile(r"(?:TF Select|Flex|Custom) ops: ([^\n]+)")
 _SINGLE = re.compile(r"error: '(?:tf|tfl)\.(\w+)' op")
+# Of the older quantizer, which int16x8 goes through.
+_NO_RANGE = re.compile(
+    r"(Max and min for dynamic tensors should be recorded during calibration): Failed for tensor (\S+)"
+)
 
 
 def plain_reason(message: str) -> str:
@@ -20,6 +24,11 @@ def plain_reason(message: str) -> str:
     if names:
         unique = ", ".join(sorted({n for n in names if n}))
         return f"TFLite has no built-in operator for {unique}; a server with TensorFlow can run this model"
+    if found := _NO_RANGE.search(message):
+        return (
+            f"int16x8 needs a range for every tensor, and the calibrator records none for {found[2]!r}, which holds "
+            f'no floats (the converter: "{found[1]}")'
+        )
     lines = [line.strip() for line in message.splitlines() if line.strip()]
     text = re.sub(r"^(?:/\S+\.py:\d+:\d+: |loc\(.*?\): |error: |<unknown>:0: )+", "", lines[0] if lines else "")
     return (text[:LONGEST] + "…") if len(text) > LONGEST else (text or "the TFLite converter gave no reason")

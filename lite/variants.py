@@ -1,4 +1,4 @@
-"""The variants of a .tflite file, as data: from which signature, with which recurrent layer, quantized how.
+"""The variants of a .tflite file, as data: from which signature, with which recurrent layer, quantized and compressed how.
 
 ``static`` and ``core`` have batch 1, which fused operators, XNNPACK and LiteRT.js want; ``core`` works in normalised
 units, because raw features of different size share one input scale in an int8 file and drown each other.
@@ -19,8 +19,13 @@ SERVING = "serving_default"  # what every SavedModel has; stands in where ``stat
 class Variant:
     name: str
     signature: str
-    quantization: Literal["none", "float16", "dynamic", "int8"] = "none"
+    quantization: Literal["none", "float16", "dynamic", "weight-only", "int8", "int16x8"] = "none"
     recurrent: Literal["unrolled", "fused"] = "unrolled"  # fused: one stateful UNIDIRECTIONAL_SEQUENCE_LSTM
+
+    @property
+    def integer(self) -> bool:
+        """Whether activations are integers too, whose ranges come from calibration or from training."""
+        return self.quantization in ("int8", "int16x8")
 
     def signature_in(self, signatures: Collection[str]) -> str:
         """The wanted one, or the nearest that there is: ``core`` → ``static`` → ``serving_default``."""
@@ -36,6 +41,11 @@ VARIANTS = {
         Variant("dynamic", "core", "dynamic"),
         # Unrolled, every step's rounding adds up over the 52 steps; fused, the cell state stays int16.
         Variant("int8", "core", "int8", recurrent="fused"),
+        # int16 activations keep more of a value than int8; the fused LSTM has no such kernel, the unrolled steps have.
+        Variant("int16x8", "core", "int16x8"),
+        Variant("weight-only", "core", "weight-only"),
         Variant("server", "serving_default"),  # batch free, for servers that resize per request
     )
 }
+
+DEPLOYED = ("float32", "float16", "dynamic", "int8", "server")  # what `make convert` makes and the demo's targets run

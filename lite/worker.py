@@ -1,7 +1,8 @@
 """The process that converts, one job per line: JSON in on stdin, JSON out on the stdout it was started with.
 
-``{"root", "model", "version", "variant", "signature", "output"}`` → ``{"has_recurrent", "error", "errno"}``. It is a process
-of its own because the converter can crash (SIGSEGV); it stays alive because importing TensorFlow takes seconds.
+``{"root", "model", "version", "variant", "signature", "output"}`` → ``{"has_recurrent", "calibration", "error", "errno"}``.
+It is a process of its own because the converter can crash (SIGSEGV); it stays alive because importing TensorFlow takes
+seconds.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ def main() -> None:
     for line in sys.stdin:
         job = json.loads(line)
         export = Export(Path(job["root"]), job["model"], job["version"])
-        answer: dict[str, Any] = {"has_recurrent": False, "error": None, "errno": None}
+        answer: dict[str, Any] = {"has_recurrent": False, "calibration": None, "error": None, "errno": None}
         try:
             if current is None or current[0] != export:
                 if current:
@@ -38,7 +39,8 @@ def main() -> None:
                 current = None
                 current = (export, Converter(export))
             answer["has_recurrent"] = current[1].has_recurrent()
-            content = current[1].convert(VARIANTS[job["variant"]], job["signature"])
+            content, calibration = current[1].convert(VARIANTS[job["variant"]], job["signature"])
+            answer["calibration"] = calibration
             answer["error"] = _cannot_run(content)
             if answer["error"] is None:
                 Path(job["output"]).write_bytes(content)

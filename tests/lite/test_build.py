@@ -16,14 +16,13 @@ import pytest
 
 from edge.runtime import LiteModel
 from export.bundle import Export
+from lite.variants import DEPLOYED, VARIANTS
 from models.artifacts import REPOSITORY
 from tests.conftest import is_gone
 from tests.lite.building import description, run_lite
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-VARIANTS = {"float32", "float16", "dynamic", "int8", "server"}
 
 
 def start_lite(root: Path, *arguments: str) -> subprocess.Popen:
@@ -50,26 +49,31 @@ def wait_for(condition, *, seconds: float = 120):
 def test_build_from_the_savedmodel_alone_then_only_what_is_out_of_date(mlp_root: Path):
     assert not (mlp_root / "training").exists()
     export = Export(mlp_root, "mlp", 2)
-    done = run_lite(mlp_root)
+    done = run_lite(mlp_root, "--variants", "deployed")
     assert done.returncode == 0, done.stderr
-    assert {path.stem for path in (mlp_root / "lite").rglob("*.tflite")} == VARIANTS
+    assert {path.stem for path in (mlp_root / "lite").rglob("*.tflite")} == set(DEPLOYED)
     assert done.stdout.splitlines()[-1].endswith(f"result in {mlp_root / 'lite'}")
 
     again = subprocess.run(
-        [sys.executable, "-c", "import sys; from lite.build import build; print(build(), 'tensorflow' in sys.modules)"],
+        [
+            sys.executable,
+            "-c",
+            "import sys; from lite.build import build; from lite.variants import DEPLOYED; "
+            "print(build(variants=DEPLOYED), 'tensorflow' in sys.modules)",
+        ],
         cwd=REPOSITORY,
         env={**os.environ, "ARTIFACTS": str(mlp_root)},
         capture_output=True,
         text=True,
     )
-    assert again.stdout.strip() == f"([], {len(VARIANTS)}) False"
+    assert again.stdout.strip() == f"([], {len(DEPLOYED)}) False"
 
     export.lite("float16").write_bytes(export.lite("float16").read_bytes()[:-1])
     export.lite("server").unlink()
     described = json.loads(export.evidence_json.read_text())
     described["evidence"]["sha256"] = "other samples"
     export.evidence_json.write_text(json.dumps(described))
-    done = run_lite(mlp_root)
+    done = run_lite(mlp_root, "--variants", "deployed")
     assert "3 files converted, 0 cannot be, 2 up to date" in done.stdout  # the damaged, the missing, the calibrated
     assert LiteModel(export.lite("float16")).predict(export.evidence.cases()[0].inputs)
 
@@ -128,7 +132,7 @@ def test_build_with_a_wrong_setting_is_one_sentence(mlp_root: Path, tmp_path_fac
     done = run_lite(mlp_root, "--variants", "int4")
     assert done.returncode == 2
     assert done.stderr == (
-        "error: there is no variant named 'int4'; choose among float32, float16, dynamic, int8, server\n"
+        f"error: there is no variant named 'int4'; choose among {', '.join(VARIANTS)}, or deployed alone\n"
     )
     done = run_lite(tmp_path_factory.mktemp("empty"))
     assert done.returncode == 2
@@ -136,14 +140,14 @@ def test_build_with_a_wrong_setting_is_one_sentence(mlp_root: Path, tmp_path_fac
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("variant", sorted(VARIANTS))
+@pytest.mark.parametrize("variant", [*DEPLOYED, "weight-only"])
 @pytest.mark.parametrize("model", ["two", "fixed"])
 def test_user_model_with_several_or_fixed_inputs_is_converted(user_root: Path, model: str, variant: str):
     export = Export(user_root, model, 1)
     (case,) = export.evidence.cases()
     answers = LiteModel(export.lite(variant)).predict(case.inputs)
     assert set(answers) == set(case.outputs)
-    bound = {"float32": 1e-6, "server": 1e-6, "float16": 1e-2, "dynamic": 0.05, "int8": 0.1}[variant]
+    bound = {"float32": 1e-6, "server": 1e-6, "float16": 1e-2}.get(variant, 0.1 if variant == "int8" else 0.05)
     for name, reference in case.outputs.items():
         assert answers[name].dtype == reference.dtype
         np.testing.assert_allclose(answers[name], reference, atol=bound)
@@ -157,9 +161,16 @@ def test_user_model_with_negation_and_mask_is_full_integer(user_root: Path):
 
 
 @pytest.mark.slow
+def test_user_model_with_integers_has_no_int16x8_and_says_which_tensor_it_is(user_root: Path):
+    error = description(Export(user_root, "two", 1), "int16x8")["error"]
+    assert error.startswith("int16x8 needs a range for every tensor, and the calibrator records none for 'Sum'")
+    assert description(Export(user_root, "fixed", 1), "int16x8")["error"] is None
+
+
+@pytest.mark.slow
 def test_user_model_with_strings_fails_with_a_plain_reason(user_root: Path):
     export = Export(user_root, "text", 1)
-    for variant in VARIANTS:
+    for variant in DEPLOYED:
         assert description(export, variant)["error"] == (
             "TFLite has no built-in operator for UnicodeDecode; a server with TensorFlow can run this model"
         )
@@ -169,6 +180,6 @@ def test_user_model_with_strings_fails_with_a_plain_reason(user_root: Path):
 @pytest.mark.slow
 def test_user_model_with_strings_that_the_converter_takes_has_no_file(user_root: Path):
     export = Export(user_root, "word", 1)
-    for variant in VARIANTS:
+    for variant in DEPLOYED:
         assert "'word' holds strings" in description(export, variant)["error"]
         assert not export.lite(variant).exists()

@@ -29,3 +29,12 @@ def test_reason_without_operators_is_the_first_line():
     assert plain_reason("\n  Unsupported data type\nTraceback …") == "Unsupported data type"
     assert len(plain_reason("x" * 5000)) == LONGEST + 1
     assert plain_reason("") == "the TFLite converter gave no reason"
+
+
+def test_reason_without_a_range_names_the_tensor():
+    message = (
+        "Max and min for dynamic tensors should be recorded during calibration: Failed for tensor core_tokens:0\nmore"
+    )
+    assert plain_reason(message).startswith(
+        "int16x8 needs a range for every tensor, and the calibrator records none for 'core_tokens:0'"
+    )
