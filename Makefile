@@ -10,7 +10,7 @@ TIMED := $(PY) -m deploy.timed
 BOOTSTRAP := sh deploy/bootstrap.sh
 PYTEST := $(PY) -m pytest
 # What the line makes below $ARTIFACTS, by name: that folder may hold something else too.
-BUILT := savedmodels evidence lite web repository training data check run logs cold.json times.json
+BUILT := savedmodels evidence inputs lite web repository training data check run logs cold.json times.json
 
 export UV_NO_SYNC := 1
 export TF_CPP_MIN_LOG_LEVEL ?= 3
@@ -95,6 +95,16 @@ bench-serving: publish serving/server/.venv-tensorflow  ## what the model server
 
 edge-bundle: convert  ## one archive for a device: make edge-bundle [ARCH=aarch64|armv7l|x86_64] [VARIANTS=int8,float32]
 	@$(PY) -m deploy.bundle $(if $(ARCH),--arch "$(ARCH)") $(if $(VARIANTS),--variants "$(VARIANTS)")
+
+bench-edge: convert  ## what the .tflite files cost on this machine, TensorFlow beside them in the same run
+	@root="$${ARTIFACTS:-artifacts}"; $(PY) -m export.sample_inputs "$$root/inputs" && \
+	$(PY) -m edge bench --models "$$root"/lite $$(ls -d "$$root"/standin/lite 2>/dev/null) \
+	  --savedmodels "$$root"/savedmodels $$(ls -d "$$root"/standin/savedmodels 2>/dev/null) --threads 1 2 \
+	  $(if $(SECONDS),--seconds $(SECONDS)) --json "$${REPORTS:-reports}/bench-edge.json"
+
+compare-import: setup  ## a device's edge bench as rows of the report: make compare-import FILE=bench.json
+	@$(if $(FILE),:,echo "error: which file? write for example: make compare-import FILE=bench.json" >&2; exit 2)
+	@$(PY) -m compare import "$(FILE)"
 
 status:  ## what runs, where, and whether it is healthy
 	@if [ -x $(PY) ]; then $(PY) -m deploy status; else echo "nothing is set up here: run make deploy-all"; exit 1; fi

@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 import time
+from pathlib import Path
 
+from compare import devices
 from compare import versions as versions_module
 from compare.run import Selection, interruptible, run_comparison
 from models.errors import run_cli
@@ -39,7 +41,21 @@ def main() -> int:
     versions.add_argument("--grpc-address", help="host:port of the server; default: this deployment's")
     versions.add_argument("--rest-address", help="host:port of the server; default: this deployment's")
     versions.add_argument("--json", action="store_true", help="print the result as JSON")
+    importing = commands.add_parser(
+        "import",
+        help="rows that `edge bench --json` measured on a device",
+        description=(devices.__doc__ or "").partition(": ")[2],
+    )
+    importing.add_argument("file", nargs="?", type=Path, help="bench.json from the device")
+    importing.add_argument("--remove", metavar="DEVICE", help="forget the rows of that device")
     options = parser.parse_args()
+    if options.command == "import":
+        if bool(options.file) == bool(options.remove):
+            importing.error("give the file that `edge bench --json` wrote, or --remove DEVICE")
+        if options.remove:
+            devices.remove_device(options.remove)
+            return 0
+        return 1 if devices.import_bench(options.file) else 0
     if options.command == "versions":
         if not 0 <= options.seconds < float("inf"):
             versions.error(f"--seconds={options.seconds:g} is no time; give a number of seconds")

@@ -39,7 +39,8 @@ def latency(rows: list[dict[str, Any]]) -> Markup:
     timed = [(row["target"], row["latency"][0]) for row in rows if row["latency"] and row["latency"][0]["p50_ms"]]
     if not timed:
         return Markup("")
-    left, right, line, top = 118, 66, 19, 6
+    longest = max(len(target) for target, _ in timed)
+    left, right, line, top = max(118, round(longest * 6.3) + 14), 66, 19, 6  # 6.3: px, the width of a letter at 11.5
     width, height = 520, top + line * len(timed) + 24
     axis = _Axis([v for _, t in timed for v in (t["p50_ms"], t["p95_ms"])], left, width - right)
     parts = [_grid(axis, top, height - 20, units.milliseconds)]

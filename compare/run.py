@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from compare import environment, report, summary, terminal
+from compare import devices, environment, report, summary, terminal
 from compare.cold import ColdCache
 from compare.comparison import Budget, Comparison, plan
 from compare.guard import Guard
@@ -38,6 +38,7 @@ def run_comparison(selection: Selection, *, folder: Path | None = None) -> int:
     if not exports:
         raise ModelError("there is no export to compare; run `make deploy-all` to train and export the models")
     targets = [find_target(name) for name in selection.targets] or all_targets()
+    imported = {} if selection.targets else devices.kept(folder)
     rows = plan(exports, targets, everything=selection.every_version)
     print(f"comparing {len(rows)} cells: {len({r.export.model for r in rows})} models on {len(targets)} targets")
     cold_cache = ColdCache([environment.host(), environment.versions()]) if selection.latency else None
@@ -45,9 +46,11 @@ def run_comparison(selection: Selection, *, folder: Path | None = None) -> int:
         comparison = Comparison(guard, budget=Budget(steady=selection.latency), tell=tell, cold_cache=cold_cache)
         outcome = comparison.run(rows)
     data, beside = summary.compose(outcome), summary.tables(outcome)
+    for name, bench in imported.items():
+        data = summary.with_device(data, name, devices.rows_of(bench, exports)[0])
     summary.write(folder, data, beside, outcome)
     page = report.write(folder, data, beside)
-    terminal.show(terminal.console(), data, beside, page, f"http://127.0.0.1:{port('WEB_PORT')}/")
+    terminal.show(terminal.console(data["rows"]), data, beside, page, f"http://127.0.0.1:{port('WEB_PORT')}/")
     return data["failed"]
 
 

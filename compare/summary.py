@@ -16,7 +16,10 @@ from compare import environment
 from models.artifacts import write_json, write_whole
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from compare.comparison import Outcome
+    from compare.rows import Row
 
 
 @cache
@@ -34,14 +37,32 @@ def compose(outcome: Outcome, *, created: datetime | None = None) -> dict[str, A
         "created": created.isoformat(timespec="seconds"),
         "host": environment.host(),
         "versions": {**environment.versions(), **said},
-        "rows": [row.to_json() for row in outcome.rows],
-        "passed": outcome.count("pass"),
-        "failed": outcome.count("fail"),
-        "skipped": outcome.count("skipped"),
-        "info": outcome.count("info"),
+        **_counted([row.to_json() for row in outcome.rows]),
     }
     validate(summary)
     return summary
+
+
+def with_device(summary: dict[str, Any], device: str, rows: Sequence[Row]) -> dict[str, Any]:
+    """The summary with these rows in place of all that it had of ``<target>@<device>``; none takes the device out."""
+    suffix = f"@{device}"
+    merged = [row for row in summary["rows"] if not row["target"].endswith(suffix)]
+    for row in rows:
+        places = [
+            i for i, r in enumerate(merged) if (r["model"], r["version"]) == (row.export.model, row.export.version)
+        ]
+        merged.insert(max(places, default=len(merged) - 1) + 1, row.to_json())
+    versions = {name: said for name, said in summary["versions"].items() if not name.endswith(suffix)}
+    said = {row.target: str(row.facts["runtime_version"]) for row in rows}
+    changed = {**summary, "versions": versions | said, **_counted(merged)}
+    validate(changed)
+    return changed
+
+
+def _counted(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """The rows and how many there are of each verdict."""
+    verdicts = {"passed": "pass", "failed": "fail", "skipped": "skipped", "info": "info"}
+    return {"rows": rows} | {key: sum(row["verdict"] == verdict for row in rows) for key, verdict in verdicts.items()}
 
 
 def validate(summary: dict[str, Any]) -> None:

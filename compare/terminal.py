@@ -1,4 +1,4 @@
-"""The tables on the terminal: 100 columns, readable in a log file too."""
+"""The tables on the terminal: 100 columns (more where a device's name is long), readable in a log file too."""
 
 from __future__ import annotations
 
@@ -11,16 +11,20 @@ from rich.table import Table
 from compare import units
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 WIDTH = 100
+NAME_WIDTH = 14  # of the targets' column, for which WIDTH is enough
 MARKS = {"pass": "✓ pass", "fail": "✗ FAIL", "skipped": "– skip", "info": "i info"}
 COLOURS = {"pass": "green", "fail": "bold red", "skipped": "dim", "info": "cyan"}
 
 
-def console() -> Console:
+def console(rows: Sequence[dict[str, Any]] = ()) -> Console:
+    """For a summary's rows; they need not be known for other tables."""
+    width = WIDTH + max([0, *(len(row["target"]) - NAME_WIDTH for row in rows)])
     screen = Console(highlight=False)
-    return screen if screen.is_terminal and screen.width >= WIDTH else Console(width=WIDTH, highlight=False)
+    return screen if screen.is_terminal and screen.width >= width else Console(width=width, highlight=False)
 
 
 def worst(row: dict[str, Any], field: str) -> float | None:
@@ -42,8 +46,7 @@ def rule(row: dict[str, Any]) -> str:
 
 def show(screen: Console, summary: dict[str, Any], beside: dict[str, Any], report: Path, address: str | None) -> None:
     """Print everything: the verdicts, why rows failed or were skipped, the tables beside, and where the report is."""
-    screen.print(_verdicts(summary["rows"]))
-    _reasons(screen, summary["rows"])
+    show_rows(screen, summary["rows"])
     if beside["versions"]:
         screen.print(versions_table(beside["versions"]))
     if beside["nonfinite"]:
@@ -67,9 +70,15 @@ def show(screen: Console, summary: dict[str, Any], beside: dict[str, Any], repor
         screen.print(f"page: {address}", soft_wrap=True)
 
 
+def show_rows(screen: Console, rows: list[dict[str, Any]]) -> None:
+    """The verdicts, and why rows failed or were skipped."""
+    screen.print(_verdicts(rows))
+    _reasons(screen, rows)
+
+
 def _verdicts(rows: list[dict[str, Any]]) -> Table:
     table = plain_table("Is it still the same model?")
-    table.add_column("", no_wrap=True, min_width=14)
+    table.add_column("", no_wrap=True, min_width=NAME_WIDTH)
     table.add_column("verdict", no_wrap=True)
     for column in ("max error", "held to", "passes at", "cold", "first", "p50", "p95", "size"):
         table.add_column(column, justify="right", no_wrap=True)

@@ -22,6 +22,10 @@ SAVED_MODEL = "tensorflow-savedmodel"  # the runtime of the rows that no .tflite
 class Answering(Protocol):
     """One loaded model. ``invoke`` is what the runtime does, ``predict`` what a caller waits for: raw units in and out."""
 
+    @property
+    def sha256(self) -> str | None:
+        """Of the file."""
+
     def prepare(self, inputs: Tensors) -> Any: ...
     def invoke(self, prepared: Any) -> Any: ...
     def predict(self, inputs: Tensors) -> Tensors: ...
@@ -66,6 +70,8 @@ class Candidate:
 
 class SavedModel:
     """``serving_default`` in this process. TensorFlow takes its number of threads once for the whole process."""
+
+    sha256 = None
 
     def __init__(self, path: Path, *, threads: int) -> None:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

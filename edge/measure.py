@@ -95,6 +95,7 @@ class Measurement:
         row.answering = row.candidate.open()
         row.answering.predict(one)
         row.first_ms = (time.perf_counter() - start) * 1e3
+        row.sha256 = row.answering.sha256
 
     def _warm_up(self, row: Row, one: Tensors) -> tuple[int, int]:
         """How many calls of ``invoke`` and of ``predict`` make a block; each has half of the row's time."""
