@@ -104,7 +104,7 @@ def _environment(name: str, environment: Environment) -> Finding:
     probe = "import sys, importlib.util as u; print('%d.%d.%d' % sys.version_info[:3], u.find_spec('tensorflow') is not None)"
     done = subprocess.run([environment.interpreter, "-c", probe], capture_output=True, text=True)
     version, _, tensorflow = done.stdout.strip().partition(" ")
-    if tensorflow == "True" and environment.name in ("edge", "serving/server", "web"):
+    if tensorflow == "True" and environment.name in ("edge", "edge/tflite-runtime", "serving/server", "web"):
         return Finding(
             name, False, f"Python {version}, with TensorFlow, which it must do without", f"rm -r {name}; make setup"
         )

@@ -52,6 +52,19 @@ def choose_runtime(runtime: str | None = None) -> tuple[str, str]:
     raise SettingError(f"{what} not installed here; installed: {installed}; {remedy}")
 
 
+def import_runtime(runtime: str | None = None) -> tuple[str, ModuleType]:
+    """``"ai-edge-litert 2.3.0"`` and its module, for ``choose_runtime``'s choice. Raises SettingError with the remedy."""
+    name, version = choose_runtime(runtime)
+    if name == "tensorflow":  # at each interpreter, that it will be removed one day
+        warnings.filterwarnings("ignore", message=r"\s*Warning: tf\.lite\.Interpreter is deprecated")
+    try:
+        return f"{name} {version}", importlib.import_module(_RUNTIMES[name][0])
+    except Exception as error:  # a library built for another NumPy raises whatever it likes
+        raise SettingError(
+            f"{name} {version} is installed but cannot be imported ({in_words(error)}); install it again"
+        ) from error
+
+
 def load_interpreter(
     content: bytes,
     *,
@@ -67,12 +80,12 @@ def load_interpreter(
     delegate's shared library, options behind it as ``path;key=value;key=value``. What it leaves goes to XNNPACK.
 
     Raises SettingError for a runtime, a number of threads or a delegate that cannot be had here, ModelFileError when
-    the runtime (or the delegate) refuses the file. Not for two threads at once.
+    the runtime (or the delegate) refuses the file; tflite-runtime 2.14 does not verify it, and a truncated one ends the
+    process, so compare its digest first. Not for two threads at once.
     """
     if threads < 1:
         raise SettingError(f"{threads} threads cannot run anything; use 1 or more")
-    name, version = choose_runtime(runtime)
-    module = _import(name, version)
+    label, module = import_runtime(runtime)
     options: dict[str, Any] = {}
     if delegate == NO_DELEGATE:  # not BUILTIN_REF, with which tflite-runtime 2.14 gives wrong answers
         options["experimental_op_resolver_type"] = module.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
@@ -83,7 +96,7 @@ def load_interpreter(
         interpreter.allocate_tensors()
     except (RuntimeError, ValueError) as error:
         with_delegate = f" with the delegate {delegate}" if "experimental_delegates" in options else ""
-        raise ModelFileError(f"{name} {version}{with_delegate} cannot load {file}: {in_words(error)}") from error
+        raise ModelFileError(f"{label}{with_delegate} cannot load {file}: {in_words(error)}") from error
     return interpreter
 
 
@@ -107,17 +120,6 @@ def _version(runtime: str) -> str | None:
         except metadata.PackageNotFoundError:
             continue
     return None
-
-
-def _import(name: str, version: str) -> ModuleType:
-    if name == "tensorflow":  # at each interpreter, that it will be removed one day
-        warnings.filterwarnings("ignore", message=r"\s*Warning: tf\.lite\.Interpreter is deprecated")
-    try:
-        return importlib.import_module(_RUNTIMES[name][0])
-    except Exception as error:  # a library built for another NumPy raises whatever it likes
-        raise SettingError(
-            f"{name} {version} is installed but cannot be imported ({in_words(error)}); install it again"
-        ) from error
 
 
 def _load_delegate(module: ModuleType, delegate: str) -> Any:

@@ -13,6 +13,8 @@ from models.artifacts import read_json
 from models.errors import ArtifactError, TargetError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
     from export.bundle import Export
@@ -24,15 +26,11 @@ THREADS = 1
 
 class LiteSession(Session):
     def __init__(self, export: Export, variant: str) -> None:
-        path = export.lite(variant)
-        if not path.with_suffix(".json").is_file():
-            raise ArtifactError(f"{path} is missing; run `make deploy-all` to convert it")
+        path = current_file(export, variant)
         try:
             self.model = LiteModel(path, threads=THREADS)
         except EdgeError as error:
             raise ArtifactError(str(error)) from error
-        if self.model.description["source_sha256"] != export.sha256:
-            raise ArtifactError(f"{path} was made from an older export of {export.model}; run `make deploy-all`")
 
     def predict(self, inputs: Tensors) -> Tensors:
         try:
@@ -67,6 +65,16 @@ class Lite(Target):
 
     def open(self, export: Export, signature: str = "serving_default") -> Session:
         return LiteSession(export, self.variant)
+
+
+def current_file(export: Export, variant: str) -> Path:
+    """The .tflite file that was made from this very export. Raises ArtifactError."""
+    path = export.lite(variant)
+    if not path.with_suffix(".json").is_file():
+        raise ArtifactError(f"{path} is missing; run `make deploy-all` to convert it")
+    if read_json(path.with_suffix(".json"))["source_sha256"] != export.sha256:
+        raise ArtifactError(f"{path} was made from an older export of {export.model}; run `make deploy-all`")
+    return path
 
 
 def unsupported_file(export: Export, variant: str, signature: str) -> str | None:

@@ -22,7 +22,7 @@ def test_lock_has_hashes_and_no_address(environment: Environment) -> None:
     text = (environment.folder / environment.lock).read_text()
     assert not ADDRESS.search(text)
     pins = read_pins(environment.folder / environment.lock)
-    assert text.count("--hash=sha256:") >= len(pins) > 3
+    assert text.count("--hash=sha256:") >= len(pins) > 1
 
 
 @pytest.mark.parametrize(("environment", "richest"), pairs(ENVIRONMENTS), ids=lambda e: e.name if e else "alone")
@@ -34,8 +34,8 @@ def test_lock_and_constraints_are_the_same_pins(environment: Environment, riches
 
 
 def test_light_environments_have_no_tensorflow() -> None:
-    light = {e.name: e for e in ENVIRONMENTS if e.name in ("edge", "web", "serving/server")}
-    assert len(light) == 3
+    light = {e.name: e for e in ENVIRONMENTS if e.name in ("edge", "edge/tflite-runtime", "web", "serving/server")}
+    assert len(light) == 4
     for environment in light.values():
         pins = read_pins(environment.folder / environment.lock)
         assert not [pin for pin in pins if pin.startswith(("tensorflow", "keras"))]
