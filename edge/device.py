@@ -45,6 +45,11 @@ def peak_memory() -> int | None:
     return _kilobytes("/proc/self/status", "VmHWM")
 
 
+def current_memory() -> int | None:
+    """The bytes of memory that this process holds now."""
+    return _kilobytes("/proc/self/status", "VmRSS")
+
+
 def _temperature() -> float | None:
     """Of the hottest zone; of the processor's where a zone says that it is that."""
     zones = {}

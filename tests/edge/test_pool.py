@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -13,6 +16,7 @@ import pytest
 import edge.runtime
 from edge.errors import EdgeError
 from edge.runtime import LiteModel
+from models.artifacts import REPOSITORY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -128,3 +132,16 @@ def test_warm_up_leaves_no_trace(exports: dict[tuple[str, int], Export], variant
     warm.warm_up()
     (expected,), (answer,) = model.predict(rows_of(export, 2)).values(), warm.predict(rows_of(export, 2)).values()
     np.testing.assert_array_equal(answer, expected)
+
+
+def test_pool_speed_prints_what_a_pool_brings_and_costs(exports: dict[tuple[str, int], Export]):
+    command = [sys.executable, "-m", "edge.pool_speed", exports["cnn", 2].lite("int8"), "--seconds", "0.2"]
+    done = subprocess.run([str(c) for c in command], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert re.search(r"cnn int8, ai-edge-litert \S+, 2 callers at once", done.stdout)
+    assert re.search(r"^ +1 +\d+$\n^ +2 +\d+$", done.stdout, re.MULTILINE)
+    assert re.search(r"a further interpreter takes \d+ kB", done.stdout)
+    refused = subprocess.run(
+        [str(c) for c in [*command, "--interpreters", "0"]], cwd=REPOSITORY, capture_output=True, text=True
+    )
+    assert refused.returncode == 2
+    assert refused.stderr == "error: a pool of 0 interpreters cannot answer anything; use 1 or more\n"
