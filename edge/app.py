@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 import os
-from importlib import metadata
 from typing import TYPE_CHECKING
 
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from edge.errors import EdgeError
+from edge.interpreters import choose_runtime
 from edge.json_tensors import format_answer, parse_request
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def create_app(library: ModelLibrary, *, body_limit: int = BODY_LIMIT) -> Flask:
                 "models": len(models),
                 "broken_versions": broken,
                 "pid": os.getpid(),
-                "runtime": f"ai-edge-litert {metadata.version('ai-edge-litert')}",
+                "runtime": " ".join(choose_runtime()),
                 "threads": library.threads,
             }
         )

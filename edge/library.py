@@ -57,7 +57,9 @@ class ModelLibrary:
         for path in find_descriptions(folder, variant):
             name, version = path.parent.parent.name, int(path.parent.name)
             try:
-                self._models.setdefault(name, {})[version] = LiteModel(path.with_suffix(".tflite"), threads=threads)
+                model = LiteModel(path.with_suffix(".tflite"), threads=threads)
+                model.warm_up()  # some files load and then cannot run
+                self._models.setdefault(name, {})[version] = model
             except ModelFileError as error:
                 self._broken.setdefault(name, {})[version] = error
         if not any(self._models.values()):
