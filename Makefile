@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup lock train export convert publish page build deploy-all demo check docker-check test test-fast test-all fuzz lint bench-serving edge-bundle status doctor down clean versions promote rollback
+.PHONY: help setup lock train export convert publish page build deploy-all demo check docker-check test test-fast test-all fuzz lint bench-serving edge-bundle bench-edge compare-import status doctor down clean versions promote rollback
 
 PY := .venv/bin/python
 TIMED := $(PY) -m deploy.timed
@@ -97,7 +97,7 @@ edge-bundle: convert  ## one archive for a device: make edge-bundle [ARCH=aarch6
 	@$(PY) -m deploy.bundle $(if $(ARCH),--arch "$(ARCH)") $(if $(VARIANTS),--variants "$(VARIANTS)")
 
 bench-edge: convert  ## what the .tflite files cost on this machine, TensorFlow beside them in the same run
-	@root="$${ARTIFACTS:-artifacts}"; $(PY) -m export.sample_inputs "$$root/inputs" && \
+	@root="$${ARTIFACTS:-artifacts}"; mkdir -p "$${REPORTS:-reports}" && $(PY) -m export.sample_inputs "$$root/inputs" && \
 	$(PY) -m edge bench --models "$$root"/lite $$(ls -d "$$root"/standin/lite 2>/dev/null) \
 	  --savedmodels "$$root"/savedmodels $$(ls -d "$$root"/standin/savedmodels 2>/dev/null) --threads 1 2 \
 	  $(if $(SECONDS),--seconds $(SECONDS)) --json "$${REPORTS:-reports}/bench-edge.json"

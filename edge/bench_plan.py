@@ -6,6 +6,7 @@ import importlib.util
 import os
 from dataclasses import dataclass
 from itertools import product
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge.candidates import SAVED_MODEL, Candidate
@@ -16,7 +17,6 @@ from edge.sample_inputs import make_up_inputs, read_inputs
 
 if TYPE_CHECKING:
     import argparse
-    from pathlib import Path
 
     from edge.sample_inputs import Tensors
 
@@ -99,7 +99,7 @@ def find_plans(options: argparse.Namespace) -> list[Plan]:
 
 
 def _below(folder: Path, options: argparse.Namespace) -> list[Plan]:
-    inputs = options.inputs or folder.absolute().parent / "inputs"
+    inputs = options.inputs or Path(os.path.normpath(folder / ".." / "inputs"))
     plans: dict[str, list[Plan]] = {}
     for place in sorted(
         (p for p in folder.glob("*/*") if p.name.isdigit()), key=lambda p: (p.parent.name, int(p.name))
