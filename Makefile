@@ -100,11 +100,14 @@ bench-edge: convert  ## what the .tflite files cost on this machine, TensorFlow 
 	@root="$${ARTIFACTS:-artifacts}"; mkdir -p "$${REPORTS:-reports}" && $(PY) -m export.sample_inputs "$$root/inputs" && \
 	$(PY) -m edge bench --models "$$root"/lite $$(ls -d "$$root"/standin/lite 2>/dev/null) \
 	  --savedmodels "$$root"/savedmodels $$(ls -d "$$root"/standin/savedmodels 2>/dev/null) --threads 1 2 \
-	  $(if $(SECONDS),--seconds $(SECONDS)) --json "$${REPORTS:-reports}/bench-edge.json"
+	  $(if $(SECONDS),--seconds "$(SECONDS)") --json "$${REPORTS:-reports}/bench-edge.json"
 
-compare-import: setup  ## a device's edge bench as rows of the report: make compare-import FILE=bench.json
-	@$(if $(FILE),:,echo "error: which file? write for example: make compare-import FILE=bench.json" >&2; exit 2)
+compare-import: file-named setup  ## a device's edge bench as rows of the report: make compare-import FILE=bench.json
 	@$(PY) -m compare import "$(FILE)"
+
+.PHONY: file-named
+file-named:
+	@$(if $(FILE),:,echo "error: which file? write for example: make $(firstword $(MAKECMDGOALS)) FILE=bench.json" >&2; exit 2)
 
 status:  ## what runs, where, and whether it is healthy
 	@if [ -x $(PY) ]; then $(PY) -m deploy status; else echo "nothing is set up here: run make deploy-all"; exit 1; fi

@@ -16,6 +16,7 @@ from compare.calls import Call
 from compare.cold import fixed_batch
 from compare.rows import Row
 from compare.target import all_targets
+from compare.targets.lite import current_file, unsupported_file
 from compare.tolerances import limits_for
 from compare.verdict import Verdict, judge
 from edge.answers import decode_tensor
@@ -166,19 +167,21 @@ def _circumstances(bench: Told, told: Told) -> str:
 
 
 def _judge(export: Export, variant: str, told: Told, answers: Told | None) -> Verdict:
-    if not export.lite(variant).with_suffix(".json").is_file():
-        return Verdict("skipped", f"there is no {variant}.tflite of it here to compare with; run `make convert`")
+    signature = export.description.get("brought", {}).get("signature", "serving_default")
+    if reason := unsupported_file(export, variant, signature):
+        return Verdict("skipped", reason)
+    try:
+        current_file(export, variant)
+    except ArtifactError as error:
+        return Verdict("skipped", str(error))
     described = _described(export, variant)
-    if described["error"]:
-        return Verdict("skipped", described["error"])
+    if told["sha256"] not in (described["sha256"], None):
+        older = f"{told['sha256'][:12]}…, now {described['sha256'][:12]}…"
+        return Verdict("skipped", f"measured with another file than that of artifacts/lite ({older}). {MEASURE_AGAIN}")
     if told["error"]:
-        return Verdict("fail", told["error"], MEASURE_AGAIN)
-    if told["sha256"] != described["sha256"]:
-        older = f"{str(told['sha256'])[:12]}…, now {described['sha256'][:12]}…"
-        return Verdict("skipped", f"measured with an older file than that of artifacts/lite ({older}). {MEASURE_AGAIN}")
+        return Verdict("skipped", told["error"]) if told["refused"] else Verdict("fail", told["error"], MEASURE_AGAIN)
     if answers is None:
         return Verdict("info", "times only: the benchmark had no recorded inputs to answer (edge bench --inputs)")
-    signature = export.description.get("brought", {}).get("signature", "serving_default")
     cases = export.evidence.cases(signature)
     if answers["inputs_sha256"] != inputs_sha256({case.kind: case.inputs for case in cases}):
         return Verdict("skipped", f"it answered other inputs than those of today's evidence. {MEASURE_AGAIN}")

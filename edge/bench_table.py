@@ -24,19 +24,17 @@ def text(report: Told) -> str:
     """Everything that is printed after a run."""
     mark = "  (emulated)" if report["emulated"] else ""
     ways = {_way(row) for row in report["rows"] if row["runtime"] != SAVED_MODEL}
-    labels = [_label(row, ways) for row in report["rows"]]
-    width = max(map(len, labels)) + 4
+    width = max(len(part) + 2 for row in report["rows"] for part in (_head(row), f"  {_label(row, ways)}"))
     lines = [*_where(report), ""]
-    blocks = groupby(
-        zip(report["rows"], labels, strict=True), key=lambda r: (r[0]["model"], r[0]["version"], r[0]["threads"])
-    )
-    for (model, version, threads), block in blocks:
+    for head, block in groupby(report["rows"], key=_head):
         rows = list(block)
-        head = f"{model} v{version}, {count(threads, 'thread')}"
         lines.append(f"{head:{width}}" + "".join(f"{column:>9}" for column in COLUMNS))
-        lines += [f"  {label:{width - 2}}{_figures(row)}{'' if row['error'] else mark}" for row, label in rows]
-        lines += [f"  {ratio}{mark}" for ratio in _ratios([row for row, _ in rows], ways)]
-        lines += [f"  rows {report['inputs'][f'{model}/{version}']}", ""]
+        for row in rows:
+            label = f"  {_label(row, ways)}"
+            lines.append(f"{label:{width}}{_figures(row)}{'' if row['error'] else mark}")
+        lines += [f"  {ratio}{mark}" for ratio in _ratios(rows, ways)]
+        asked = report["inputs"][f"{rows[0]['model']}/{rows[0]['version']}"]
+        lines += [f"  rows {asked}", ""]
     lines.append(LEGEND)
     if report["emulated"]:
         lines.append(f"Every time is the emulator's ({report['emulated']}) and says nothing about a device.")
@@ -63,6 +61,10 @@ def _where(report: Told) -> list[str]:
         + ", ".join(f"{name} {version}" for name, version in report["runtimes"].items()),
         "; ".join(told),
     ]
+
+
+def _head(row: Told) -> str:
+    return f"{row['model']} v{row['version']}, {count(row['threads'], 'thread')}"
 
 
 def _figures(row: Told) -> str:

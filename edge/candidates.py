@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from edge.errors import EdgeError, ModelFileError
-from edge.runtime import LiteModel
+from edge.runtime import LiteModel, read_model
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,10 +21,6 @@ SAVED_MODEL = "tensorflow-savedmodel"  # the runtime of the rows that no .tflite
 
 class Answering(Protocol):
     """One loaded model. ``invoke`` is what the runtime does, ``predict`` what a caller waits for: raw units in and out."""
-
-    @property
-    def sha256(self) -> str | None:
-        """Of the file."""
 
     def prepare(self, inputs: Tensors) -> Any: ...
     def invoke(self, prepared: Any) -> Any: ...
@@ -61,6 +57,10 @@ class Candidate:
         files = self.path.rglob("*") if self.saved_model else [self.path]
         return sum(file.stat().st_size for file in files if file.is_file())
 
+    def sha256(self) -> str | None:
+        """Of the .tflite file. Raises ModelFileError when it is missing, or not the one that its json describes."""
+        return None if self.saved_model else read_model(self.path)[0]["sha256"]
+
     def open(self) -> Answering:
         """Load it. Raises EdgeError, one sentence."""
         if self.saved_model:
@@ -70,8 +70,6 @@ class Candidate:
 
 class SavedModel:
     """``serving_default`` in this process. TensorFlow takes its number of threads once for the whole process."""
-
-    sha256 = None
 
     def __init__(self, path: Path, *, threads: int) -> None:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

@@ -26,10 +26,14 @@ LIMIT_SECONDS = 300
 REFUSED = 3  # exit code: the last line of standard error is one sentence
 
 
+class Crashed(EdgeError):
+    """The runtime took its process down."""
+
+
 def cold_start(candidate: Candidate, row: Tensors) -> tuple[float, int | None]:
     """Milliseconds, and bytes where the system tells them.
 
-    Raises EdgeError when the process does not answer. A runtime that crashes takes that process down, not this one.
+    Raises EdgeError when the process does not answer, Crashed when the runtime took it down, and not this one.
     """
     with tempfile.TemporaryDirectory() as folder:
         inputs = Path(folder) / "row.npz"
@@ -51,7 +55,7 @@ def cold_start(candidate: Candidate, row: Tensors) -> tuple[float, int | None]:
     if process.returncode == REFUSED:
         raise EdgeError(last)
     if process.returncode < 0:
-        raise EdgeError(
+        raise Crashed(
             f"{candidate.runtime} crashed on it ({signal.Signals(-process.returncode).name}); try another --runtime"
         )
     if process.returncode:

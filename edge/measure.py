@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edge.cold import cold_start
-from edge.errors import EdgeError
+from edge.cold import Crashed, cold_start
+from edge.errors import EdgeError, RequestError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -28,8 +28,9 @@ class Row:
     """One candidate: filled as far as it answers, ``error`` says why no further."""
 
     candidate: Candidate
-    sha256: str | None = None
+    sha256: str | None = None  # of a file that is whole
     error: str | None = None
+    refused: bool = False  # the file is whole, but the runtime says that it cannot run it
     cold_ms: float | None = None
     first_ms: float | None = None
     peak_rss_bytes: int | None = None
@@ -56,6 +57,7 @@ class Row:
             "cpu_us": self.cpu_seconds / calls * 1e6 if calls else None,
             "peak_rss_bytes": self.peak_rss_bytes,
             "error": self.error,
+            "refused": self.refused,
         }
 
 
@@ -86,6 +88,7 @@ class Measurement:
                 self._attempt(row, self._block, asked[turn], calls.get(id(row)))
 
     def _start(self, row: Row, one: Tensors) -> None:
+        row.sha256 = row.candidate.sha256()
         if self._cold:
             row.cold_ms, row.peak_rss_bytes = cold_start(row.candidate, one)
         if row.candidate.runtime not in self._loaded:
@@ -95,7 +98,6 @@ class Measurement:
         row.answering = row.candidate.open()
         row.answering.predict(one)
         row.first_ms = (time.perf_counter() - start) * 1e3
-        row.sha256 = row.answering.sha256
 
     def _warm_up(self, row: Row, one: Tensors) -> tuple[int, int]:
         """How many calls of ``invoke`` and of ``predict`` make a block; each has half of the row's time."""
@@ -130,6 +132,7 @@ class Measurement:
             return step(row, *arguments)
         except EdgeError as error:
             row.error, row.answering = str(error), None
+            row.refused = row.sha256 is not None and not isinstance(error, (Crashed, RequestError))
             return None
 
 

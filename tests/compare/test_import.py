@@ -147,10 +147,11 @@ def test_kind_of_rows_that_was_left_out_fails(bench: Report, exports: dict[tuple
 @pytest.mark.parametrize(
     ("place", "value", "verdict", "reason"),
     [
-        (("rows", "sha256"), "0" * 64, "skipped", "measured with an older file"),
+        (("rows", "sha256"), "0" * 64, "skipped", "measured with another file than that of artifacts/lite"),
         (("answers", "inputs_sha256"), "0" * 64, "skipped", "other inputs than those of today's evidence"),
         (("answers", "sha256"), "0" * 64, "fail", "another file's"),
         (("rows", "error"), "truncated or exchanged", "fail", "truncated or exchanged"),
+        (("rows", "refused"), True, "skipped", "it cannot run this"),
         (("answers",), None, "info", "times only"),
     ],
 )
@@ -158,7 +159,7 @@ def test_row_that_cannot_be_judged_says_why(
     bench: Report,
     exports: dict[tuple[str, int], Export],
     place: tuple[str, ...],
-    value: str | None,
+    value: str | bool | None,
     verdict: str,
     reason: str,
 ):
@@ -166,6 +167,8 @@ def test_row_that_cannot_be_judged_says_why(
         for row in bench["rows"]:
             if row["variant"] == "int8":
                 row[place[1]] = value
+                if place[1] == "refused":
+                    row["error"] = "it cannot run this"
     elif value is None:
         del bench["answers"]["mlp/2/int8"]
     else:

@@ -14,3 +14,9 @@ def test_goal_for_a_model_without_its_name_is_one_sentence(goal):
     done = subprocess.run(["make", goal], cwd=REPOSITORY, capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: which model? write for example: make {goal} MODEL=mlp\n")
+
+
+def test_import_without_a_file_is_one_sentence():
+    done = subprocess.run(["make", "compare-import"], cwd=REPOSITORY, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: which file? write for example: make compare-import FILE=bench.json\n")

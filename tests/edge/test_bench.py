@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING, Any
 
 import jsonschema
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from edge.answers import decode_tensor
+from edge.device import conditions
 from edge.runtime import LiteModel
 from edge.sample_inputs import inputs_sha256, make_up_inputs, read_inputs
 from export.sample_inputs import write_sample_inputs
@@ -107,6 +109,7 @@ def test_broken_file_costs_its_own_row(lite_folder: Path, tmp_path: Path):
     assert done.returncode == 0, done.stderr
     int8, float32 = report["rows"]
     assert "truncated or exchanged" in int8["error"]
+    assert (int8["sha256"], int8["refused"]) == (None, False)
     assert float32["error"] is None
     # Without recorded rows nothing can be judged; in an emulator no process of its own is started, and each time is marked.
     assert report["answers"] == {}
@@ -157,3 +160,22 @@ def test_made_up_rows_are_near_what_the_model_was_trained_on(exports: dict[tuple
     if variant == "int8":  # its json holds the normalisation
         real = exports["mlp", 2].evidence.cases()[0].inputs["features"]
         assert (np.abs(rows["features"].mean(0) - real.mean(0)) < 2 * real.std(0)).all()
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        ("throttled=0x0", "no"),
+        ("throttled=0x50005", "under-voltage now, throttled now, under-voltage since boot, throttled since boot"),
+        ("error=1", None),
+    ],
+)
+def test_throttling_of_a_raspberry_pi_is_told_in_words(
+    answer: str, told: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """vcgencmd is a fake: no other machine than a Raspberry Pi has it."""
+    program = tmp_path / "vcgencmd"
+    program.write_text(f"#!/bin/sh\necho {answer}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert conditions()["throttled"] == told
