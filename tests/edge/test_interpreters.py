@@ -125,6 +125,16 @@ def test_finding_out_what_is_installed_imports_nothing():
     assert not {"tensorflow", "ai_edge_litert", "tflite_runtime"} & set(found[2:])
 
 
+def test_edge_runs_beside_numpy_1():
+    if reason := TARGETS[0].unavailable():
+        pytest.skip(reason)
+    code = "import numpy; from edge import bench, json_tensors, library, runtime, tensors; print(numpy.__version__)"
+    python = INTERPRETERS["edge/tflite-runtime"]
+    done = subprocess.run([python, "-c", code], cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("1.26.")
+
+
 def test_runtime_that_is_unknown_or_missing_names_those_there_are():
     assert "tflite-runtime" not in installed_runtimes()  # it cannot be installed beside NumPy 2
     with pytest.raises(
