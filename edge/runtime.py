@@ -101,6 +101,13 @@ class LiteModel:
         with self._pool.borrow() as interpreter:
             return self._run(interpreter, prepared)
 
+    def warm_up(self) -> None:
+        """One invocation on zeros. Raises ModelFileError for a file that the runtime loads but cannot run."""
+        try:
+            self.invoke({t.name: np.zeros([size or 1 for size in t.shape], t.dtype) for t in self.inputs})
+        except EdgeError as error:
+            raise ModelFileError(str(error)) from error
+
     def _check(self, inputs: Tensors) -> int:
         """The number of rows."""
         names = {tensor.name for tensor in self.inputs}
@@ -116,13 +123,6 @@ class LiteModel:
         if len(set(rows.values())) > 1:
             raise RequestError(f"the inputs have different numbers of rows: {rows}; send the same number for each")
         return next(iter(rows.values()), 1)
-
-    def warm_up(self) -> None:
-        """One invocation on zeros. Raises ModelFileError for a file that the runtime loads but cannot run."""
-        try:
-            self.invoke({t.name: np.zeros([size or 1 for size in t.shape], t.dtype) for t in self.inputs})
-        except EdgeError as error:
-            raise ModelFileError(str(error)) from error
 
     def _to_file(self, inputs: Tensors) -> Tensors:
         return {tensor.name: tensor.to_file(inputs) for tensor in self.inputs}
