@@ -3,14 +3,14 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup lock train export convert publish page build deploy-all demo check docker-check test test-fast test-all fuzz lint bench-serving edge-bundle bench-edge compare-import status doctor down clean versions promote rollback
+.PHONY: help setup lock train export convert lite-report publish page build deploy-all demo check docker-check test test-fast test-all fuzz lint bench-serving edge-bundle bench-edge compare-import status doctor down clean versions promote rollback
 
 PY := .venv/bin/python
 TIMED := $(PY) -m deploy.timed
 BOOTSTRAP := sh deploy/bootstrap.sh
 PYTEST := $(PY) -m pytest
 # What the line makes below $ARTIFACTS, by name: that folder may hold something else too.
-BUILT := savedmodels evidence inputs lite web repository training data check run logs cold.json times.json
+BUILT := savedmodels evidence inputs lite web repository training data check standin run logs cold.json times.json
 
 export UV_NO_SYNC := 1
 export TF_CPP_MIN_LOG_LEVEL ?= 3
@@ -63,6 +63,9 @@ convert: export  ## the .tflite and TF.js variants, from the SavedModels
 .PHONY: lite
 lite: export  ## every .tflite variant of every model, the compressed ones trained further
 	@$(PY) -m lite
+
+lite-report: lite  ## size, speed, memory, error of every .tflite variant, and which one to take: reports/lite.html
+	@$(PY) -m compare.quantization
 
 publish: convert  ## the model repository that the servers watch
 	@$(TIMED) publish -- $(PY) -m serving.publish

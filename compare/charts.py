@@ -42,8 +42,8 @@ def latency(rows: list[dict[str, Any]]) -> Markup:
     longest = max(len(target) for target, _ in timed)
     left, right, line, top = max(118, round(longest * 6.3) + 14), 66, 19, 6  # 6.3: px, the width of a letter at 11.5
     width, height = 520, top + line * len(timed) + 24
-    axis = _Axis([v for _, t in timed for v in (t["p50_ms"], t["p95_ms"])], left, width - right)
-    parts = [_grid(axis, top, height - 20, units.milliseconds)]
+    axis = Axis([v for _, t in timed for v in (t["p50_ms"], t["p95_ms"])], left, width - right)
+    parts = [grid(axis, top, height - 20, units.milliseconds)]
     for i, (target, t) in enumerate(timed):
         y = top + line * i + line / 2
         a, b = axis(t["p50_ms"]), axis(t["p95_ms"])
@@ -53,7 +53,7 @@ def latency(rows: list[dict[str, Any]]) -> Markup:
             f'<line class="range" x1="{b:.1f}" x2="{b:.1f}" y1="{y - 3}" y2="{y + 3}"/>'
             f'<text class="figure" x="{width - 2}" y="{y + 4:.1f}" text-anchor="end">{units.milliseconds(t["p50_ms"])}</text>'
         )
-    return _svg(width, height, parts, "p50 and p95 latency per target")
+    return svg(width, height, parts, "p50 and p95 latency per target")
 
 
 def size_against_error(rows: list[dict[str, Any]]) -> Markup:
@@ -66,9 +66,9 @@ def size_against_error(rows: list[dict[str, Any]]) -> Markup:
     if not points:
         return Markup("")
     left, right, top, width, height = 62, 20, 10, 520, 250
-    across = _Axis([size for size, _ in points], left, width - right, margin=0.25)
-    up = _Axis([error for _, error in points], height - 34, top, margin=0.3)
-    parts = [_grid(across, top, height - 34, units.size)]
+    across = Axis([size for size, _ in points], left, width - right, margin=0.25)
+    up = Axis([error for _, error in points], height - 34, top, margin=0.3)
+    parts = [grid(across, top, height - 34, units.size)]
     for value in up.ticks():
         y = up(value)
         parts.append(
@@ -79,7 +79,7 @@ def size_against_error(rows: list[dict[str, Any]]) -> Markup:
     taken = [(x - 5, x + 5, y) for x, y in places.values()]
     for point, (px, py) in sorted(places.items()):
         label = _shared_label(points[point])
-        x, y = _free_place(px, py, len(label) * LETTER, width - right, taken)
+        x, y = free_place(px, py, len(label) * LETTER, width - right, taken)
         leader = (
             f'<line class="leader" x1="{px:.1f}" x2="{px:.1f}" y1="{py:.1f}" y2="{y + 5:.1f}"/>' if y < py - 4 else ""
         )
@@ -87,10 +87,10 @@ def size_against_error(rows: list[dict[str, Any]]) -> Markup:
             f'{leader}<circle class="dot" cx="{px:.1f}" cy="{py:.1f}" r="3.6"/>'
             f'<text class="label" x="{x:.1f}" y="{y + 4:.1f}">{escape(label)}</text>'
         )
-    return _svg(width, height, parts, "artefact size against error")
+    return svg(width, height, parts, "artefact size against error")
 
 
-class _Axis:
+class Axis:
     """A logarithmic axis from value to pixel, with ``margin`` decades on both sides."""
 
     def __init__(self, values: list[float], start: float, end: float, *, margin: float = 0.15) -> None:
@@ -115,7 +115,7 @@ class _Axis:
         return [s for s in steps if self.low <= math.log10(s) <= self.high]
 
 
-def _grid(axis: _Axis, top: float, bottom: float, text: Any) -> str:
+def grid(axis: Axis, top: float, bottom: float, text: Any) -> str:
     return "".join(
         f'<line class="grid" x1="{axis(v):.1f}" x2="{axis(v):.1f}" y1="{top}" y2="{bottom}"/>'
         f'<text class="tick" x="{axis(v):.1f}" y="{bottom + 15}" text-anchor="middle">{text(v)}</text>'
@@ -123,7 +123,7 @@ def _grid(axis: _Axis, top: float, bottom: float, text: Any) -> str:
     )
 
 
-def _svg(width: int, height: int, parts: list[str], title: str) -> Markup:
+def svg(width: int, height: int, parts: list[str], title: str) -> Markup:
     return Markup(
         f'<svg class="chart" viewBox="0 0 {width} {height}" role="img" aria-label="{title}">{"".join(parts)}</svg>'
     )
@@ -144,7 +144,7 @@ def _shared_label(targets: list[str]) -> str:
     return ", ".join(names[:3]) + (f" +{len(names) - 3}" if len(names) > 3 else "")
 
 
-def _free_place(
+def free_place(
     x: float, y: float, length: float, edge: float, taken: list[tuple[float, float, float]]
 ) -> tuple[float, float]:
     """Start and middle height of a label that covers nothing: right of its point, left of it, else ever higher above."""

@@ -1,4 +1,4 @@
-"""Guard: a Bench in a process of its own. A runtime that hangs or crashes costs its own row and nothing else."""
+"""Guard: a worker in a process of its own. A runtime that hangs or crashes costs its own row and nothing else."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ import os
 import signal
 import tempfile
 import traceback
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import psutil
 
+from compare.bench import Bench
 from export.bundle import Export
 from models.errors import ExportOnceError, TargetError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from multiprocessing.connection import Connection
     from types import TracebackType
 
@@ -28,10 +30,20 @@ class TargetCrashed(TargetError):
     """The process died, or an error escaped that no target should let out."""
 
 
-class Guard:
-    """``call("verify", …)`` runs ``Bench.verify(…)`` over there. After a hang or a crash the next call starts afresh."""
+class Worker(Protocol):
+    """What lives over there; any of its methods can be called."""
 
-    def __init__(self) -> None:
+    def close_all(self) -> None: ...
+
+
+class Guard:
+    """``call("verify", …)`` runs ``Bench.verify(…)`` over there. After a hang or a crash the next call starts afresh.
+
+    ``make`` makes the worker, in its process: a class, or a ``functools.partial`` of one.
+    """
+
+    def __init__(self, make: Callable[[], Worker] = Bench) -> None:
+        self._make = make
         self._process: multiprocessing.process.BaseProcess | None = None
         self._pipe: Connection | None = None
         self._log = tempfile.NamedTemporaryFile("w+", prefix="compare-", suffix=".log", errors="replace")  # noqa: SIM115
@@ -85,7 +97,9 @@ class Guard:
             self.stop()
             context = multiprocessing.get_context("spawn")
             self._pipe, theirs = context.Pipe()
-            self._process = context.Process(target=_serve, args=(theirs, self._log.name), name="compare-bench")
+            self._process = context.Process(
+                target=_serve, args=(theirs, self._log.name, self._make), name="compare-bench"
+            )
             self._process.start()
             theirs.close()
         return self._pipe
@@ -111,16 +125,14 @@ def _bare(argument: Any) -> Any:
     return Export(argument.root, argument.model, argument.version) if isinstance(argument, Export) else argument
 
 
-def _serve(pipe: Connection, log: str) -> None:
+def _serve(pipe: Connection, log: str, make: Callable[[], Worker]) -> None:
     """Answer calls until the other end closes. Ctrl-C is the parent's to handle."""
     os.setsid()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with open(log, "w") as file:  # a runtime's chatter, and the last words of a crash
         os.dup2(file.fileno(), 2)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    from compare.bench import Bench
-
-    bench = Bench()
+    worker = make()
     known: dict[Export, Export] = {}  # one object per export, so that its evidence is read once
     while True:
         try:
@@ -129,7 +141,7 @@ def _serve(pipe: Connection, log: str) -> None:
         except (EOFError, OSError):
             break
         try:
-            result = ("done", getattr(bench, method)(*arguments))
+            result = ("done", getattr(worker, method)(*arguments))
         except ExportOnceError as error:
             result = ("refused", str(error))
         except Exception as error:  # whatever a runtime throws becomes a row, not the end of the run
@@ -139,4 +151,4 @@ def _serve(pipe: Connection, log: str) -> None:
             pipe.send(result)
         except OSError:
             break
-    bench.close_all()
+    worker.close_all()

@@ -8,7 +8,7 @@ from typing import Any
 import jinja2
 
 from compare import charts, terminal, units
-from models.artifacts import write_whole
+from models.artifacts import read_json, write_whole
 
 WORDS = {"pass": "pass", "fail": "FAIL", "skipped": "skipped", "info": "info"}
 SIGNS = {"pass": "✓", "fail": "✗", "skipped": "–", "info": "i"}
@@ -18,40 +18,66 @@ def write(folder: Path, summary: dict[str, Any], beside: dict[str, Any], *, note
     """Render into ``folder/index.html``; its path. ``note`` stands under the verdict (what was compared, and how)."""
     path = folder / "index.html"
     with write_whole(path) as temporary:
-        temporary.write_text(render(summary, beside, note=note))
+        temporary.write_text(render(summary, beside, note=note, lite_report=(folder / "lite.html").is_file()))
     return path
 
 
-def render(summary: dict[str, Any], beside: dict[str, Any], *, note: str = "") -> str:
+def write_again(folder: Path) -> None:
+    """Render the last comparison's report once more: another report has come to lie beside it. None there: nothing is done."""
+    summary = folder / "summary.json"
+    if not summary.is_file():
+        return
+    data = read_json(summary)
+    tables = folder / "history" / data["run_id"] / "tables.json"
+    if tables.is_file():
+        write(folder, data, read_json(tables))
+
+
+def templates(*folders: Path) -> jinja2.Environment:
+    """For the pages of this room; ``folders`` are looked into before it."""
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        loader=jinja2.FileSystemLoader([*folders, Path(__file__).parent]),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
     environment.filters.update(
-        ms=units.milliseconds, size=units.size, error=units.error, share=units.share, number=units.number
+        ms=units.milliseconds,
+        us=units.microseconds,
+        size=units.size,
+        error=units.error,
+        share=units.share,
+        number=units.number,
     )
+    return environment
+
+
+def render(summary: dict[str, Any], beside: dict[str, Any], *, note: str = "", lite_report: bool = False) -> str:
     newest = _newest(summary["rows"])
     models = list(dict.fromkeys(row["model"] for row in newest))
-    return environment.get_template("report.html.j2").render(
-        summary=summary,
-        note=note,
-        models=models,
-        targets=list(dict.fromkeys(row["target"] for row in newest)),
-        cell={(row["model"], row["target"]): row for row in newest},
-        by_model={model: [row for row in newest if row["model"] == model] for model in models},
-        failures=[row for row in summary["rows"] if row["verdict"] == "fail"],
-        skips=terminal.grouped_reasons(summary["rows"], ("skipped", "info")),
-        remarks=terminal.grouped_reasons(summary["rows"], ("pass",)),
-        shifts=beside["versions"],
-        nonfinite=terminal.grouped_nonfinite(beside["nonfinite"]),
-        charts=charts,
-        worst=terminal.worst,
-        rule=terminal.rule,
-        signs=SIGNS,
-        words=WORDS,
+    return (
+        templates()
+        .get_template("report.html.j2")
+        .render(
+            summary=summary,
+            note=note,
+            lite_report=lite_report,
+            models=models,
+            targets=list(dict.fromkeys(row["target"] for row in newest)),
+            cell={(row["model"], row["target"]): row for row in newest},
+            by_model={model: [row for row in newest if row["model"] == model] for model in models},
+            failures=[row for row in summary["rows"] if row["verdict"] == "fail"],
+            skips=terminal.grouped_reasons(summary["rows"], ("skipped", "info")),
+            remarks=terminal.grouped_reasons(summary["rows"], ("pass",)),
+            shifts=beside["versions"],
+            nonfinite=terminal.grouped_nonfinite(beside["nonfinite"]),
+            charts=charts,
+            worst=terminal.worst,
+            rule=terminal.rule,
+            signs=SIGNS,
+            words=WORDS,
+        )
     )
 
 

@@ -18,6 +18,15 @@ def milliseconds(value: float | None) -> str:
     return f"{value / 1e3:.1f} s"
 
 
+def microseconds(value: float | None) -> str:
+    """Of a time in µs, to three digits: "1.06 µs", "31.6 µs", "7.12 ms"."""
+    if value is None:
+        return NOTHING
+    if value >= 1e3:
+        return milliseconds(value / 1e3)
+    return f"{value:.0f} µs" if value >= 100 else f"{value:.3g} µs"
+
+
 def size(value: Any) -> str:
     """Of bytes: "7.1 kB", "13.9 MB" (powers of 1000)."""
     if value is None:

@@ -1,0 +1,47 @@
+"""``reports/lite.html``: the report as one file that opens without network, in the dress of ``reports/index.html``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from compare import report
+from compare.quantization import charts, tables
+from compare.quantization.recommend import timing
+from models.artifacts import write_whole
+
+
+def write(folder: Path, document: dict[str, Any]) -> Path:
+    """Render into ``folder/lite.html``, and have the comparison's report beside it link here; the path."""
+    path = folder / "lite.html"
+    with write_whole(path) as temporary:
+        temporary.write_text(render(document, comparison=(folder / "index.html").is_file()))
+    report.write_again(folder)
+    return path
+
+
+def render(document: dict[str, Any], *, comparison: bool = False) -> str:
+    """``comparison``: whether there is a reports/index.html to link to."""
+    environment = report.templates(Path(__file__).parent)
+    environment.filters["percent"] = lambda value: f"{100 * value:.2g} %"
+    return environment.get_template("lite.html.j2").render(
+        document=document,
+        own=[model for model in document["models"] if not model["stand_in"]],
+        comparison=comparison,
+        charts=charts,
+        tables=tables,
+        timing=timing,
+        headline=headline(document["bars"]),
+        signs=report.SIGNS,
+    )
+
+
+def headline(bars: list[dict[str, Any]]) -> str:
+    """The first sentence: whether the promises of speed hold here."""
+    promised = [bar for bar in bars if bar["holds"] is not None]
+    held = sum(bar["holds"] for bar in promised)
+    if not promised:
+        return "What each .tflite variant costs"
+    if held == len(promised):
+        return f"All {held} promises of speed hold on this machine"
+    return f"{held} of {len(promised)} promises of speed hold on this machine"
