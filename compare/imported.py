@@ -95,7 +95,7 @@ def read_bench(path: Path) -> dict[str, Any]:
 
 def device_name(bench: Told) -> str:
     """The device's name as part of a target's name: small letters, digits, dots and dashes."""
-    return re.sub(r"[^a-z0-9.]+", "-", bench["device"]["name"].lower())[:24].strip("-.")
+    return re.sub(r"[^a-z0-9.]+", "-", bench["device"]["name"].lower())[:32].strip("-.")
 
 
 def rows_of(bench: Told, exports: Iterable[Export]) -> tuple[list[ImportedRow], list[str]]:

@@ -81,6 +81,20 @@ def _names(text: str) -> list[str]:
 
 def run(options: argparse.Namespace) -> int:
     """Measure, print, write the JSON; 1 when nothing could be measured. Raises SettingError for wrong options."""
+    try:
+        report = _measure(options)
+    except KeyboardInterrupt:
+        print("\nstopped; nothing was written", file=sys.stderr)
+        return 130
+    print(bench_table.text(report))
+    if options.json:
+        _write_whole(options.json, json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+        print(f"written: {options.json}")
+    return 0 if any(row["error"] is None for row in report["rows"]) else 1
+
+
+def _measure(options: argparse.Namespace) -> dict[str, Any]:
+    """The JSON: compare/device_bench.schema.json."""
     bench_plan.check(options)
     plans, runtimes = bench_plan.find_plans(options), bench_plan.find_runtimes(options)
     device, before = describe_device(options.name), conditions()
@@ -101,7 +115,7 @@ def run(options: argparse.Namespace) -> int:
             for row in found:
                 row.answering = None  # its memory is for the next
             rows += found
-    report = {
+    return {
         "schema": 1,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "device": device,
@@ -113,11 +127,6 @@ def run(options: argparse.Namespace) -> int:
         "rows": [row.to_json() for row in rows],
         "answers": answers,
     }
-    print(bench_table.text(report))
-    if options.json:
-        _write_whole(options.json, json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-        print(f"written: {options.json}")
-    return 0 if any(row.error is None for row in rows) else 1
 
 
 def _record(rows: Sequence[Row], kinds: dict[str, Tensors]) -> dict[str, Any]:

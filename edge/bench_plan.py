@@ -72,9 +72,11 @@ def check(options: argparse.Namespace) -> None:
     for threads in options.threads:
         if threads < 1:
             raise SettingError(f"--threads {threads} is no number of threads; use 1 or more")
-    for folder in (*options.models, *options.savedmodels, *([options.inputs] if options.inputs else [])):
-        if not folder.is_dir():
-            raise SettingError(f"there is no folder {folder}; give the one with the models, --models DIR")
+    folders = {"models": options.models, "savedmodels": options.savedmodels, "inputs": filter(None, [options.inputs])}
+    for flag, named in folders.items():
+        for folder in named:
+            if not folder.is_dir():
+                raise SettingError(f"there is no folder {folder}; give another one with --{flag}")
     if options.json and not os.access(options.json.absolute().parent, os.W_OK):
         raise SettingError(f"cannot write {options.json}: no such folder, or not a writable one; choose another --json")
 
@@ -104,7 +106,7 @@ def _below(folder: Path, options: argparse.Namespace) -> list[Plan]:
     for place in sorted(
         (p for p in folder.glob("*/*") if p.name.isdigit()), key=lambda p: (p.parent.name, int(p.name))
     ):
-        there = sorted(path.stem for path in place.glob("*.json"))
+        there = sorted({path.stem for path in place.iterdir() if path.suffix in (".json", ".tflite")})
         variants = there if options.variants == ["all"] else [v for v in options.variants if v in there]
         if variants:
             plan = Plan(place, tuple(variants), inputs / place.parent.name / f"{place.name}.npz")

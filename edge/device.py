@@ -5,19 +5,18 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import re
 import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
-
-NOT_SHOWN = "not shown by this system"
 
 
 def describe_device(name: str | None = None) -> dict[str, Any]:
     """The ``device`` of a benchmark's JSON. What the system does not tell is None."""
     model = _read(Path("/proc/device-tree/model")).strip("\0\n ") or None
     return {
-        "name": name or model or platform.node() or "device",
+        "name": name or re.sub(r" Rev [\d.]+$", "", model or "") or platform.node() or "device",
         "model": model,
         "machine": platform.machine(),
         "cpu": _cpu(),
