@@ -142,11 +142,15 @@ class Keep(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("export_once")
 class MeanOverText(keras.layers.Layer):
-    """The mean of the places that hold a token: ([N, length, width], keep [N, length]) → [N, width]; zeros for an empty text."""
+    """The mean of the places that hold a token: ([N, length, width], keep [N, length]) → [N, width]; of all, where none does.
+
+    A softmax over equal scores shares one out among the kept places. A sum over a count would need a division, which
+    older TFLite runtimes (tflite-runtime 2.14, all that 32-bit ARM has) do not have in int8.
+    """
 
     def call(self, x, keep):
-        total = ops.sum(x * ops.expand_dims(keep, -1), axis=1)
-        return total / ops.maximum(ops.sum(keep, axis=1, keepdims=True), 1.0)
+        shares = ops.softmax((1.0 - keep) * MASK)
+        return ops.reshape(ops.matmul(ops.expand_dims(shares, 1), x), (-1, x.shape[2]))
 
     def compute_output_shape(self, x_shape, keep_shape=None):
         return (x_shape[0], x_shape[2])
