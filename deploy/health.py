@@ -9,6 +9,8 @@ import urllib.error
 import urllib.request
 from typing import TYPE_CHECKING
 
+from models.errors import DeployError
+
 if TYPE_CHECKING:
     from deploy.services import Service
 
@@ -33,6 +35,17 @@ def trouble(service: Service, *, timeout: float = 2) -> str:
         if service.healthy and (problem := _unavailable(body, service.healthy)):
             return f"{address}: {problem}"
     return ""
+
+
+def reload(service: Service, *, timeout: float = 60) -> list[str]:
+    """Have a service take over new files; what it changed, in sentences. Raises DeployError when it does not answer."""
+    if not service.reload:
+        return []
+    try:
+        with _direct.open(urllib.request.Request(service.reload, method="POST"), timeout=timeout) as response:
+            return json.load(response)["changes"]
+    except (OSError, http.client.HTTPException, ValueError, KeyError) as error:
+        raise DeployError(f"{service.name} does not reload: {service.reload} answers {error}; see its log") from error
 
 
 def _unavailable(body: bytes, wanted: str) -> str:

@@ -33,6 +33,7 @@ class Service:
     environment: str = ""
     restart_on: tuple[str, ...] = ()
     reloads: tuple[str, ...] = ()
+    reload: str = ""
     addresses: tuple[str, ...] = ()
     try_: str = ""
     root: Path = REPOSITORY

@@ -12,7 +12,7 @@ import psutil
 
 from deploy.columns import columns
 from deploy.example import write_examples
-from deploy.health import trouble
+from deploy.health import reload, trouble
 from deploy.ownership import check_free, end, marked_processes
 from deploy.ports import forget_ports, remember_ports
 from deploy.services import Service, check_distinct, published_models
@@ -62,6 +62,9 @@ def up(services: list[Service]) -> None:
                 )
             supervisor.start_stopped()
     wait_healthy(supervisor, services)
+    for service in services:
+        for change in reload(service):
+            print(f"{service.name}: {change}", flush=True)
     write_examples()
     print(_addresses(services))
 

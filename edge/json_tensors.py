@@ -9,6 +9,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import orjson
 
 from edge.errors import RequestError
 
@@ -23,7 +24,13 @@ SIGNATURE = "serving_default"  # what a device's file answers, in raw units
 
 def parse_request(body: bytes, wanted: Sequence[Tensor]) -> tuple[Tensors, bool]:
     """A request body → the inputs as arrays, and whether it was in row format. Raises RequestError."""
-    request = _load(body)
+    try:
+        return _convert(orjson.loads(body), wanted)
+    except (orjson.JSONDecodeError, RequestError):  # json knows NaN and numbers of any length, and says what is wrong
+        return _convert(_load(body), wanted)
+
+
+def _convert(request: Any, wanted: Sequence[Tensor]) -> tuple[Tensors, bool]:
     if not isinstance(request, dict):
         raise RequestError(f"JSON Value: the document is {_kind(request)}; send an object with 'instances' or 'inputs'")
     if "instances" in request and "inputs" in request:
@@ -38,16 +45,21 @@ def parse_request(body: bytes, wanted: Sequence[Tensor]) -> tuple[Tensors, bool]
     raise RequestError("Missing 'inputs' or 'instances' key")
 
 
-def format_answer(outputs: Tensors, *, rows: bool) -> str:
+def format_answer(outputs: Tensors, *, rows: bool) -> bytes:
     """The answer's body, in the request's format; a single output stands without its name."""
-    lists = {name: value.tolist() for name, value in outputs.items()}
-    if len(lists) == 1:
-        (content,) = lists.values()
+    content: Any = outputs
+    if len(outputs) == 1:
+        (content,) = outputs.values()
     elif rows:
-        content = [dict(zip(lists, values, strict=True)) for values in zip(*lists.values(), strict=True)]
-    else:
-        content = lists
-    return json.dumps({"predictions" if rows else "outputs": content})
+        content = [dict(zip(outputs, values, strict=True)) for values in zip(*outputs.values(), strict=True)]
+    answer = {"predictions" if rows else "outputs": content}
+    if all(np.isfinite(value).all() for value in outputs.values()):
+        return orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY, default=_plain)
+    return json.dumps(answer, default=_plain).encode()
+
+
+def _plain(value: Any) -> Any:
+    return value.tolist()
 
 
 def _load(body: bytes) -> Any:

@@ -111,7 +111,7 @@ class EdgeSession(Session):
                 if made.is_file() and json.loads(made.read_text())["sha256"] != version["sha256"]:
                     raise TargetError(f"the edge service still serves an older file of {label}; run `make deploy-all`")
                 return version
-        raise TargetError(f"the edge service does not serve {label}; run `make deploy-all`, which restarts it")
+        raise TargetError(f"the edge service does not serve {label}; run `make deploy-all`")
 
     def _ask(self, method: str, path: str, body: str | None = None) -> Any:
         try:

@@ -118,6 +118,11 @@ def test_compose_publishes_every_port_on_loopback_alone() -> None:
     assert found == PORTS
 
 
+def test_compose_runs_the_edge_image_as_it_is_but_without_a_token() -> None:
+    image = json.loads(next(text for name, text in instructions("edge") if name == "CMD"))
+    assert COMPOSE["services"]["edge"]["command"] == [*image, "--allow-anonymous"]
+
+
 def test_compose_mounts_read_only_and_checks_health() -> None:
     for name, service in COMPOSE["services"].items():
         assert service["read_only"] is True, name
@@ -277,11 +282,13 @@ def test_image_content_alone_answers(
     # The room's installed script would import from the repository, so the module is started from what was copied.
     command = ["-m", room, *command[1:]] if command[0] == room else command[1:]
     log = tmp_path / "log"
+    environment = {**os.environ, "EDGE_TOKEN": "as-docker-run-e-gives-it"}
     with log.open("w") as output:
         process = spawn(
             REPOSITORY / room / ".venv" / "bin" / "python",
             *command,
             cwd=place if (place / room).exists() else place.parent,
+            env=environment,
             stdout=output,
             stderr=subprocess.STDOUT,
         )

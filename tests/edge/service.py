@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import time
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from models.artifacts import REPOSITORY
 from tests.conftest import pick_free_port
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 COMMAND = REPOSITORY / "edge" / ".venv" / "bin" / "edge"
@@ -28,12 +29,18 @@ class Service:
 
 
 @contextlib.contextmanager
-def start_service(models: Path, *options: str, port: int | None = None) -> Iterator[Service]:
+def start_service(
+    models: Path, *options: str, port: int | None = None, environment: dict[str, str] | None = None
+) -> Iterator[Service]:
     """``edge serve``, healthy; run outside the repository, so that only what is installed is found."""
     port = port or pick_free_port()
     command = [COMMAND, "serve", "--port", str(port), "--models", models, *options]
     process = subprocess.Popen(
-        [str(c) for c in command], cwd=models.parent, stderr=subprocess.PIPE, stdout=subprocess.PIPE
+        [str(c) for c in command],
+        cwd=models.parent,
+        env={**os.environ, **(environment or {})},
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
     )
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
@@ -60,3 +67,10 @@ def wait_until_healthy(process: subprocess.Popen, client: httpx.Client) -> None:
 
 def run_edge(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run([str(COMMAND), *map(str, arguments)], capture_output=True, text=True, timeout=120)
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, "not within 60 s"
+        time.sleep(0.02)

@@ -261,7 +261,10 @@ def test_start_on_a_taken_port_is_one_sentence(service: Service, lite_folder: Pa
         ),
         (["--port", "70000"], "--port 70000 is no port"),
         (["--threads", "0"], "--threads 0 is no number of threads"),
-        (["--bind", "192.0.2.1"], "cannot listen on 192.0.2.1"),
+        (["--bind", "192.0.2.1", "--allow-anonymous"], "cannot listen on 192.0.2.1"),
+        (["--interpreters", "0"], "--interpreters 0 is no number of interpreters"),
+        (["--poll", "-1"], "--poll -1.0 is no number of seconds"),
+        (["--max-body", "0"], "--max-body 0 is no number of bytes"),
     ],
 )
 def test_start_with_a_wrong_option_is_one_sentence(lite_folder: Path, options: list[str], message: str):
@@ -270,6 +273,12 @@ def test_start_with_a_wrong_option_is_one_sentence(lite_folder: Path, options: l
     assert message in done.stderr
     assert done.stderr.startswith("error: ")
     assert done.stderr.count("\n") == 1
+
+
+def test_start_with_a_delegate_that_is_missing_ends_with_the_reason(lite_folder: Path):
+    done = run_edge("serve", "--port", pick_free_port(), "--models", lite_folder, "--delegate", "/nowhere/delegate.so")
+    assert done.returncode != 0
+    assert "error: the delegate '/nowhere/delegate.so' cannot be loaded" in done.stderr
 
 
 def test_broken_version_is_left_out_and_the_others_answer(lite_folder: Path, tmp_path: Path):
