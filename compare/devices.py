@@ -67,7 +67,5 @@ def _put_into_report(folder: Path, name: str, rows: Sequence[Row]) -> str:
         changed = summary.with_device(data, name, rows)
     except (jsonschema.ValidationError, KeyError) as error:
         raise ArtifactError(f"{path} is of an older form; run `make demo` to write it again") from error
-    beside = folder / "history" / data["run_id"] / "tables.json"
-    tables = read_json(beside) if beside.is_file() else {"versions": [], "nonfinite": []}
     write_json(path, changed)
-    return f"report: {report.write(folder, changed, tables)}"
+    return f"report: {report.write(folder, changed, report.tables_of(folder, data))}"

@@ -15,6 +15,7 @@ from compare.comparison import Outcome
 from compare.rows import Row
 from compare.shift import VersionShift
 from compare.verdict import Verdict, verify
+from models.artifacts import write_json
 from tests.compare.cases import SPEC, evidence, predict
 
 HOSTILE = "<script>document.title='broken'</script>&\"'"
@@ -36,7 +37,9 @@ def written(linear_export, tmp_path):
     rows[0].nonfinite = {"NaN": HOSTILE, "+Inf": "1", "−Inf": "0"}
     shift = VersionShift("accuracy", 0.9, 0.95, 0.97, 0.01, 200)
     outcome = Outcome(rows, [("linear", "keras", 1, 2, shift)])
-    return report.write(tmp_path, summary.compose(outcome), summary.tables(outcome), note=HOSTILE)
+    data = summary.compose(outcome)
+    write_json(tmp_path / "summary.json", data)
+    return report.write(tmp_path, data, summary.tables(outcome), note=HOSTILE)
 
 
 @pytest.fixture(scope="module")
@@ -87,3 +90,12 @@ def test_report_says_every_verdict_without_colour(open_report):
 def test_report_fits_a_phone(open_report):
     page, *_ = open_report(width=375)
     assert page.evaluate("document.documentElement.scrollWidth") <= 375
+
+
+def test_report_links_to_the_lite_report_once_that_lies_beside_it(open_report, written):
+    assert "lite.html" not in written.read_text()
+    (written.parent / "lite.html").write_text("what each variant costs")
+    report.write_again(written.parent)
+    page, *_ = open_report()
+    page.get_by_role("link", name="What each .tflite variant costs").click()
+    assert page.inner_text("body") == "what each variant costs"
