@@ -55,12 +55,13 @@ def matched(reference: Sequence[Step], other: Sequence[Step]) -> list[tuple[Step
     By name, which the converter takes from TensorFlow's graph. What is left, where a model was trained again by another
     library, by the order of operators and shapes.
     """
-    by_name = {step.name: step for step in reference}
-    pairs = {
-        step.index: by_name[step.name]
-        for step in other
-        if step.name in by_name and by_name[step.name].shape == step.shape
-    }
+    by_name: dict[tuple[str, tuple[int, ...]], list[Step]] = {}
+    for step in reference:
+        by_name.setdefault((step.name, step.shape), []).append(step)
+    pairs = {}
+    for step in other:
+        if same := by_name.get((step.name, step.shape)):  # a name may stand for several: the second output of "split_1"
+            pairs[step.index] = same.pop(0)  # and the first of "split_11"
     taken = {step.index for step in pairs.values()}
     rest = [s for s in reference if s.index not in taken]
     left = [s for s in other if s.index not in pairs and s.op not in BORDERS]

@@ -23,7 +23,7 @@ def write(folder: Path, document: dict[str, Any]) -> Path:
 def render(document: dict[str, Any], *, comparison: bool = False) -> str:
     """``comparison``: whether there is a reports/index.html to link to."""
     environment = report.templates(Path(__file__).parent)
-    environment.filters["percent"] = lambda value: f"{100 * value:.2g} %"
+    environment.filters["percent"] = tables.percent
     return environment.get_template("lite.html.j2").render(
         document=document,
         own=[model for model in document["models"] if not model["stand_in"]],

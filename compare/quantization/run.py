@@ -126,7 +126,6 @@ def _is_standin(export: Export) -> bool:
 def _open_tensorflow(guard: Guard, exports: Sequence[Export]) -> None:
     """A model that TensorFlow cannot load falls out where it is timed."""
     try:
-        guard.call("start", timeout=TENSORFLOW_STARTS)
         for export in exports:
             guard.call("open", export, timeout=TENSORFLOW_STARTS)
     except TargetError:
@@ -236,10 +235,13 @@ def _layers(
 
 
 def worst_rows(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The variants that are furthest off in steps of their output, and int8. Float ones, which round nothing, are left out."""
-    judged = [r for r in rows if r["quality"] and r["quality"]["error_in_scales"] is not None]
+    """The variants that are furthest off in raw units, and int8. Those judged by a tolerance, which round little, are left out.
+
+    Not in steps of their outputs, which are 256 times finer in an int16 file.
+    """
+    judged = [r for r in rows if r["quality"] and r["quality"]["max_abs"] is not None]
     judged = [r for r in judged if r["judged_by"] == "decision" and not r["any_batch"]]
-    judged.sort(key=lambda r: -r["quality"]["error_in_scales"])
+    judged.sort(key=lambda r: -r["quality"]["max_abs"])
     return judged[:WORST] + [r for r in judged[WORST:] if r["variant"] == "int8"]
 
 

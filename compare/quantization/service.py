@@ -28,6 +28,8 @@ def service_costs(
 
     The service is the real one, on a free port, over the artefacts of this run.
     """
+    if not exports:
+        return {}
     with own_services(artifacts_root(), serving=False) as unwell, Guard() as asking:
         if reason := unwell.get("edge"):
             return {export.model: _cost([], [], reason) for export in exports}

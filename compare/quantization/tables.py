@@ -155,10 +155,14 @@ def lost_most(found: dict[str, Any]) -> str:
     worst = losing(found)[:LOST]
     if not worst:
         return f"{found['variant']} loses nothing between its layers"
-    told = ", ".join(f"{short(tensor)} +{100 * tensor['added']:.2g} %" for tensor in worst)
+    told = ", ".join(f"{short(tensor)} +{percent(tensor['added'])}" for tensor in worst)
     jump = found["first_jump"]
     where = "grows little by little" if jump is None else f"first jumps at {short(found['tensors'][jump])}"
     return f"{found['variant']} loses most at {told}; the error {where}"
+
+
+def percent(value: float) -> str:
+    return f"{100 * value:.0f} %" if value >= 1 else f"{100 * value:.2g} %"
 
 
 def losing(found: dict[str, Any]) -> list[dict[str, Any]]:
@@ -246,25 +250,31 @@ def markdown(document: dict[str, Any]) -> str:
         for row in model["variants"]:
             lines.append(f"| {name} | `{row['variant']}` | " + " | ".join(_cells(row, most_threads(model))) + " |")
             name = ""
-    lines += ["", "| model | for | variant | because |", "|---|---|---|---|"]
-    for model in document["models"]:
-        lines += [
-            f"| `{model['model']}` | {found['purpose']} | {found['variant'] or '–'} | {found['reason']} |"
-            for found in model["recommended"]
-            if not model["stand_in"]
-        ]
+    own = [model for model in document["models"] if not model["stand_in"]]
+    if own:
+        purposes = [found["purpose"] for found in own[0]["recommended"]]
+        lines += ["", "| take for | " + " | ".join(purposes) + " |", "|---" * (len(purposes) + 1) + "|"]
+        for model in own:
+            names = (f"`{found['variant']}`" if found["variant"] else units.NOTHING for found in model["recommended"])
+            lines.append(f"| `{model['model']}` | " + " | ".join(names) + " |")
     columns, rows = by_what(document["bars"])
     lines += ["", "| | " + " | ".join(f"{w}{f', {b}' if b else ''}" for w, b in columns.items()) + " |"]
     lines += ["|---" * (len(columns) + 1) + "|"]
     for name, found in rows.items():
         cells = (f"{sign(found[w])} {value_told(found[w])}".strip() if w in found else "–" for w in columns)
         lines.append(f"| `{name}` | " + " | ".join(cells) + " |")
+    lines += [
+        f"- no `{row['variant']}` of `{model['model']}`: {row['error']}"
+        for model in document["models"]
+        for row in model["variants"]
+        if row["error"]
+    ]
     return "\n".join([*lines, "", f"Measured on {measured_on(document)}."])
 
 
 def _cells(row: dict[str, Any], threads: int) -> list[str]:
     if row["error"]:
-        return ["–", "–", row["error"].replace("|", "\\|"), *["–"] * 6]
+        return [units.NOTHING] * 9
     found, invoke = row["quality"], times(row, threads)
     decided = found["agreement"] if found else None
     agrees = f"{units.share(decided['clear_agreement'])} / {units.share(decided['agreement'])}" if decided else "–"

@@ -6,7 +6,7 @@ One process has one setting of threads, which cannot be changed once TensorFlow 
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 from compare.cold import one_row
 from compare.quantization.lite_bench import timed
@@ -30,14 +30,6 @@ class TensorFlowBench:
         self._threads = threads
         self._opened = cache(self._open)
 
-    def start(self) -> None:
-        """Import TensorFlow, which takes seconds."""
-        import tensorflow as tf
-
-        if self._threads is not None:
-            tf.config.threading.set_intra_op_parallelism_threads(self._threads)
-            tf.config.threading.set_inter_op_parallelism_threads(self._threads)
-
     def open(self, export: Export) -> None:
         self._opened(export)
 
@@ -45,20 +37,28 @@ class TensorFlowBench:
         """One block of calls of the signature: NumPy arrays in, NumPy arrays out, one row."""
         return timed(self._opened(export), seconds)
 
-    def float_graph(self, export: Export, signature: str, recurrent: str | None, path: Path) -> None:
+    def float_graph(self, export: Export, signature: str, recurrent: Literal["fused", "unrolled"], path: Path) -> None:
         """Write the unquantized .tflite of a signature, with the recurrent layer as the compared file has it."""
-        form = "fused" if recurrent == "fused" else "unrolled"
+        self._tensorflow()
         with Converter(export) as converter:
-            content, _ = converter.convert(Variant("float32", signature, recurrent=form), signature)  # type: ignore[arg-type]
+            content, _ = converter.convert(Variant("float32", signature, recurrent=recurrent), signature)
         with write_whole(path) as temporary:
             temporary.write_bytes(content)
 
     def close_all(self) -> None:
         self._opened.cache_clear()
 
-    def _open(self, export: Export) -> Callable[[], object]:
+    def _tensorflow(self) -> Any:
         import tensorflow as tf
 
+        threading = tf.config.threading
+        if self._threads is not None and threading.get_intra_op_parallelism_threads() != self._threads:
+            threading.set_intra_op_parallelism_threads(self._threads)
+            threading.set_inter_op_parallelism_threads(self._threads)
+        return tf
+
+    def _open(self, export: Export) -> Callable[[], object]:
+        tf = self._tensorflow()
         signature = export.description.get("brought", {}).get("signature", "serving_default")
         try:
             model = tf.saved_model.load(str(export.saved_model))
@@ -66,9 +66,8 @@ class TensorFlowBench:
             raise ModelError(f"TensorFlow cannot load {export.saved_model}; run `make deploy-all`") from error
         function, row = model.signatures[signature], one_row(export, signature)
 
-        def call() -> object:
+        def call(_: object = model) -> object:  # its variables live as long as it does
             answers = function(**{name: tf.constant(value) for name, value in row.items()})
             return {name: value.numpy() for name, value in answers.items()}
 
-        call.model = model  # type: ignore[attr-defined]  # its variables live as long as it does
         return call

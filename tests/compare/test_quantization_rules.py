@@ -10,6 +10,7 @@ import pytest
 from compare.quantization import document
 from compare.quantization.bars import bars
 from compare.quantization.recommend import PURPOSES, recommend
+from compare.quantization.run import worst_rows
 
 
 def row(variant, size, time, *, verdict="pass", ops=("ADD",), floats=(), judged_by="decision", any_batch=False):
@@ -128,6 +129,13 @@ def test_bars_hold_against_the_faster_tensorflow():
 def test_bars_promise_int8_for_convolutions_only():
     found = bars([model(float32(), row("int8", 30_000, 99.0), name="lstm")])
     assert {bar["what"]: bar["holds"] for bar in found}["int8 against float32"] is None
+
+
+def test_layers_are_looked_into_where_the_error_is_largest_and_of_int8():
+    rows = [float32()] + [row(name, 1_000, 1.0) for name in ("dynamic", "int8", "int16x8", "qat")]
+    for one, error in zip(rows, (9.0, 0.3, 0.1, 0.2, 0.01), strict=True):
+        one["quality"]["max_abs"] = error
+    assert [found["variant"] for found in worst_rows(rows)] == ["dynamic", "int16x8", "int8"]
 
 
 def test_schema_is_valid_and_takes_a_report():
