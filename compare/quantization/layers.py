@@ -83,11 +83,11 @@ def layer_errors(float_file: bytes, file: bytes, description: Mapping[str, Any],
         one = {name: values[row : row + 1] for name, values in raw.items()}
         reference.invoke(one)
         other.invoke(one)
-        for name, found in inputs.items():
-            found.add(reference.value(reference.inputs[name]), other.value(other.inputs[name]))
+        for name, given in inputs.items():
+            given.add(reference.value(reference.inputs[name]), other.value(other.inputs[name]))
         for ours, theirs in pairs:
             sums[theirs.index].add(reference.value(ours.index), other.value(theirs.index))
-    known = {other.inputs[name]: found.error for name, found in inputs.items()}  # by index of the other graph's tensor
+    known = {other.inputs[name]: given.error for name, given in inputs.items()}  # by index of the other graph's tensor
     errors: list[LayerError] = []
     for step in other.steps:
         inherited = max((known[i] for i in step.inputs), default=0.0)
