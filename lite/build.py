@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import hashlib
 import json
 import os
 import queue
@@ -24,18 +25,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from export.bundle import Export, find_exports
-from lite.inspect import inspect_tflite
+from lite.compress.settings import made_from as compression_made_from
+from lite.compress.settings import what_is_missing
+from lite.inspect import inspect_kernels, inspect_tflite
+from lite.metadata import with_metadata
 from lite.variants import SERVING, VARIANTS, Variant
-from models.artifacts import REPOSITORY, fingerprint, is_current, read_json, sha256_file, sweep, write_json, write_whole
+from models.artifacts import REPOSITORY, is_current, read_json, sha256_file, sweep, write_json, write_whole
+from models.code import code_fingerprint
 from models.errors import ArtifactError, ModelError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 WORKERS = 2  # each holds TensorFlow, about 700 MB
-LIMIT_S = 240  # for one conversion; the largest seen here takes 10 s
+LIMIT_S = 240  # from one sign of life of a conversion to the next; the largest seen here takes 10 s
 SCHEMA = 2  # of the json; a new number has every file made again
-_CODE = [Path(__file__).with_name(f"{name}.py") for name in ("convert", "inspect", "reasons", "graph", "variants")]
+_NAMES = ("convert", "inspect", "metadata", "reasons", "graph", "variants")
+_CODE = [Path(__file__).with_name(f"{name}.py") for name in _NAMES]
+# What a .tflite file itself holds of its json.
+_IN_THE_FILE = ("model", "version", "variant", "signature", "source_sha256", "affine")
 
 
 @dataclass(frozen=True)
@@ -73,14 +81,16 @@ def build(
         raise ModelError(
             "there is nothing to convert: no export found; run `make deploy-all`, or `python -m export` first"
         )
-    jobs = [job for export in exports for job in _jobs(export, variants)]
+    newest = {export.model: export for export in exports}  # they come by version
+    jobs = [job for export in exports for job in _jobs(export, variants, newest=export == newest[export.model])]
     for folder in {job.path.parent for job in jobs if job.path.parent.is_dir()}:
         sweep(folder)
     stale = [job for job in jobs if not up_to_date(job)]
     return _convert_all(stale), len(jobs) - len(stale)
 
 
-def _jobs(export: Export, names: Iterable[str] | None) -> list[Job]:
+def _jobs(export: Export, names: Iterable[str] | None, *, newest: bool) -> list[Job]:
+    """A compression, which trains, is for the newest version only."""
     chosen = list(names or VARIANTS)
     for name in chosen:
         if name not in VARIANTS:
@@ -98,9 +108,13 @@ def _jobs(export: Export, names: Iterable[str] | None) -> list[Job]:
     jobs = []
     for name in chosen:
         variant = VARIANTS[name]
-        # The evidence counts only where a file is calibrated with it.
-        evidence = export.description.get("evidence", {}).get("sha256") if variant.integer else None
-        made_from = fingerprint(_CODE, extra=json.dumps([SCHEMA, export.sha256, content, evidence, name, _versions()]))
+        if variant.compression != "none" and not newest:
+            continue
+        # The evidence counts only where a file is calibrated with it, the training only where it goes on.
+        evidence = export.description.get("evidence", {}).get("sha256") if variant.calibrated else None
+        training = compression_made_from(export) if variant.compression != "none" else None
+        sources = [SCHEMA, export.sha256, content, evidence, training, name, _versions()]
+        made_from = code_fingerprint(_CODE, extra=json.dumps(sources))
         signature = variant.signature_in(signatures)
         if brought and not (signature == "static" and export.description["reference"] == "keras"):
             # A user's SavedModel is asked through one signature, whatever its others are; the one made of a user's Keras
@@ -185,18 +199,15 @@ def _convert(job: Job, worker: _Worker) -> Result:
         "stateful": False,
     }
     try:
+        missing = what_is_missing(job.export) if job.variant.compression != "none" else None
+        if missing:
+            raise ConversionFailed(missing)
         with write_whole(job.path) as temporary:
             answer = worker.ask(job, temporary)
-            content = temporary.read_bytes()
-            description |= inspect_tflite(content)
-            description["sha256"], description["bytes"] = sha256_file(temporary), len(content)
-            description["gzip_bytes"] = len(gzip.compress(content, mtime=0))
-            description["calibration"] = answer["calibration"]
-            for side, tensors in (("inputs", job.export.spec.inputs), ("outputs", job.export.spec.outputs)):
-                ranges = {tensor.name: tensor.range for tensor in tensors}
-                for tensor in description[side]:
-                    tensor["range"] = ranges.get(tensor["name"])
-            description["recurrent"] = _recurrent(answer["has_recurrent"], description["ops"])
+            entry = {key: description[key] for key in _IN_THE_FILE}
+            content = with_metadata(temporary.read_bytes(), entry)
+            temporary.write_bytes(content)
+            description |= _describe(job, content, answer)
     except ConversionFailed as failed:
         job.path.unlink(missing_ok=True)
         description["error"] = str(failed)
@@ -207,6 +218,26 @@ def _convert(job: Job, worker: _Worker) -> Result:
     outcome = f"failed: {description['error']}" if description["error"] else f"{description['bytes'] / 1000:.0f} kB"
     print(f"lite: {job} {outcome} ({seconds:.1f} s)", flush=True)
     return Result(job, description["error"], seconds)
+
+
+def _describe(job: Job, content: bytes, answer: dict[str, Any]) -> dict[str, Any]:
+    """What the json says of a file: read from its content, and from what the worker did for it."""
+    found = inspect_tflite(content)
+    del found["metadata"]  # the same as in the json itself
+    for side, tensors in (("inputs", job.export.spec.inputs), ("outputs", job.export.spec.outputs)):
+        ranges = {tensor.name: tensor.range for tensor in tensors}
+        for tensor in found[side]:
+            tensor["range"] = ranges.get(tensor["name"])
+    compression = answer["compression"]
+    return {
+        **found,
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "bytes": len(content),
+        "gzip_bytes": len(gzip.compress(content, mtime=0)),
+        "calibration": answer["calibration"],
+        "compression": {**compression, "reached": inspect_kernels(content)} if compression else None,
+        "recurrent": _recurrent(answer["has_recurrent"], found["ops"]),
+    }
 
 
 def _affine(job: Job) -> dict[str, dict[str, Any]]:
@@ -261,17 +292,14 @@ class _Worker:
             "signature": job.signature,
             "output": str(output),
         }
-        timer = threading.Timer(LIMIT_S, process.kill)
-        timer.start()
-        try:
+        line, late = "", False
+        with contextlib.suppress(BrokenPipeError):
             process.stdin.write(json.dumps(request) + "\n")
             process.stdin.flush()
-            line = process.stdout.readline()
-        except BrokenPipeError:
-            line = ""
-        finally:
-            late = not timer.is_alive()
-            timer.cancel()
+            line, late = _next_line(process)
+            while line and (progress := json.loads(line).get("progress")):
+                print(f"lite: {job} {progress}", flush=True)
+                line, late = _next_line(process)
         if not line:
             code = self._stop()
             if late:
@@ -315,6 +343,18 @@ class _Worker:
         except subprocess.TimeoutExpired:
             process.kill()
             return process.wait()
+
+
+def _next_line(process: subprocess.Popen[str]) -> tuple[str, bool]:
+    """What the worker says next, "" where it ended; and whether it ended because it took too long."""
+    assert process.stdout
+    timer = threading.Timer(LIMIT_S, process.kill)
+    timer.start()
+    try:
+        line = process.stdout.readline()
+        return line, not timer.is_alive()
+    finally:
+        timer.cancel()
 
 
 def _ended_by(code: int) -> str:

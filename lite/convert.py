@@ -30,14 +30,17 @@ METHOD = "smallest and largest value of each tensor over all rows; weights: larg
 class Converter:
     """Converts the variants of one export; changed copies of its SavedModel are made once. A context manager."""
 
-    def __init__(self, export: Export) -> None:
-        self.export = export
+    def __init__(self, export: Export, say: Callable[[str], None], *, calibration: Calibration | None = None) -> None:
+        """``say`` gets a line of progress; ``calibration`` stands in for the rows of the evidence."""
+        self.export, self.calibration = export, calibration
+        self._say = say
         self._scratch = tempfile.TemporaryDirectory(prefix="lite-")
-        self._copies: dict[str, Path] = {}
+        self._copies: dict[Path, Path] = {}
+        self._trained: dict[str, tuple[Path, dict[str, Any] | None]] = {"none": (export.saved_model, None)}
 
     def has_recurrent(self) -> bool:
         """Whether the SavedModel has a recurrent layer that can be converted both ways."""
-        return self._changed("unrolled", unroll) != self.export.saved_model
+        return self._changed("unrolled", unroll, self.export.saved_model) != self.export.saved_model
 
     def __enter__(self) -> Converter:
         return self
@@ -45,14 +48,14 @@ class Converter:
     def __exit__(self, *_: object) -> None:
         self._scratch.cleanup()
 
-    def convert(self, variant: Variant, signature: str) -> tuple[bytes, dict[str, Any] | None]:
-        """The file, and what it was calibrated with, if it was (rows, source, method).
+    def convert(self, variant: Variant, signature: str) -> tuple[bytes, dict[str, Any]]:
+        """The file, and for its json ``calibration`` and ``compression``: None, or what was done.
 
         Raises whatever the TFLite converter raises; ``lite.reasons`` puts it into plain words.
         """
         import tensorflow as tf
 
-        samples = calibration(self.export, signature) if variant.integer else None
+        samples = self.calibration or calibration(self.export, signature) if variant.calibrated else None
         saved_model = self._source(variant)
         converter = tf.lite.TFLiteConverter.from_saved_model(str(saved_model), signature_keys=[signature])
         if variant.quantization in ("float16", "dynamic", "int8", "int16x8"):
@@ -67,28 +70,41 @@ class Converter:
                 "int16x8": tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8,
             }
             converter.target_spec.supported_ops = [operators[variant.quantization]]
+        if variant.integer:
             # Integers in and out leave no QUANTIZE at the border; the converter refuses it where no tensor is float.
             border = tf.int8 if variant.quantization == "int8" else tf.int16
-            if any(v.dtype.kind == "f" for v in rows[0].values()):
+            if any(i.dtype.startswith("float") for i in self.export.spec.inputs):
                 converter.inference_input_type = border
             if any(o.dtype.startswith("float") for o in self.export.spec.outputs):
                 converter.inference_output_type = border
         content = converter.convert()
         if variant.quantization == "weight-only":
             content = quantize_weights(content)
-        return content, samples.describe() if samples else None
+        _, trained = self._compressed(variant.compression)
+        return content, {"calibration": samples.describe() if samples else None, "compression": trained}
 
     def _source(self, variant: Variant) -> Path:
-        saved_model = self._changed("unrolled", unroll) if variant.recurrent == "unrolled" else self.export.saved_model
+        saved_model, _ = self._compressed(variant.compression)
+        if variant.recurrent == "unrolled":
+            saved_model = self._changed("unrolled", unroll, saved_model)
         if variant.integer:
-            return self._changed(f"{variant.recurrent}-integer", integer_operators, saved_model)
+            saved_model = self._changed("integer", integer_operators, saved_model)
         return saved_model
 
-    def _changed(self, name: str, change: Callable[[Any], bool], saved_model: Path | None = None) -> Path:
-        if name not in self._copies:
-            copy = Path(self._scratch.name) / name
-            self._copies[name] = copy_with(change, saved_model or self.export.saved_model, copy)
-        return self._copies[name]
+    def _compressed(self, method: str) -> tuple[Path, dict[str, Any] | None]:
+        """The SavedModel that the converter starts from, and what was trained for it."""
+        if method not in self._trained:
+            from lite.compress.training import compress
+
+            folder = Path(self._scratch.name) / method
+            self._trained[method] = (folder, compress(self.export, method, folder, self._say))
+        return self._trained[method]
+
+    def _changed(self, name: str, change: Callable[[Any], bool], saved_model: Path) -> Path:
+        copy = Path(self._scratch.name) / f"{saved_model.name}-{name}"
+        if copy not in self._copies:
+            self._copies[copy] = copy_with(change, saved_model, copy)
+        return self._copies[copy]
 
 
 def quantize_weights(content: bytes) -> bytes:

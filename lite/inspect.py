@@ -5,17 +5,22 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+import numpy as np
 from ai_edge_litert import schema_py_generated as schema
+
+from lite.metadata import read_metadata
 
 _DTYPES = {value: name.lower() for name, value in vars(schema.TensorType).items() if isinstance(value, int)}
 _OPERATORS = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
+# Their second input, or for a lookup the first, is a table of weights.
+_WITH_KERNEL = {"FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D", "GATHER", "UNIDIRECTIONAL_SEQUENCE_LSTM"}
 
 
 def inspect_tflite(content: bytes) -> dict[str, Any]:
     """``inputs``, ``outputs`` (name, dtype, shape with None, scale, zero_point), ``ops`` (operator → count),
     ``float_islands`` (the operators among them that touch a float32 or float16 tensor), ``stateful`` (variables
-    keep their value between invocations) and ``quantized`` (every tensor that has a scale, constants too, by name;
-    None where there is none).
+    keep their value between invocations), ``quantized`` (every tensor that has a scale, constants too, by name; None
+    where there is none) and ``metadata`` (our own entry, lite/metadata.py, or None).
 
     A file is full integer when ``float_islands`` is empty: the converter's own flag does not promise that.
     """
@@ -42,6 +47,35 @@ def inspect_tflite(content: bytes) -> dict[str, Any]:
         "float_islands": dict(sorted(islands.items())),
         "stateful": stateful,
         "quantized": _quantized(graph) or None,
+        "metadata": read_metadata(content),
+    }
+
+
+def inspect_kernels(content: bytes) -> dict[str, Any]:
+    """``sparsity``: the share of zeros in all kernels together; ``distinct``: the most different values in one kernel.
+
+    A kernel is a constant of two axes or more that an operator with weights reads.
+    """
+    model = schema.Model.GetRootAsModel(content, 0)
+    graph = model.Subgraphs(0)
+    read = set()
+    for operator in (graph.Operators(i) for i in range(graph.OperatorsLength())):
+        if _operator_name(model.OperatorCodes(operator.OpcodeIndex())) in _WITH_KERNEL:
+            read |= {operator.Inputs(i) for i in range(operator.InputsLength())}
+    kernels = []
+    for tensor in (graph.Tensors(i) for i in sorted(read) if i >= 0):
+        buffer = model.Buffers(tensor.Buffer())
+        if (
+            tensor.ShapeLength() >= 2
+            and buffer.DataLength()
+            and (dtype := _DTYPES[tensor.Type()]) in ("float32", "int8")
+        ):
+            kernels.append(buffer.DataAsNumpy().view(dtype))
+    size = sum(kernel.size for kernel in kernels)
+    zeros = sum(kernel.size - np.count_nonzero(kernel) for kernel in kernels)
+    return {
+        "sparsity": round(zeros / size, 4) if size else 0.0,
+        "distinct": max((len(np.unique(kernel)) for kernel in kernels), default=0),
     }
 
 

@@ -13,6 +13,8 @@ _SINGLE = re.compile(r"error: '(?:tf|tfl)\.(\w+)' op")
 _NO_RANGE = re.compile(
     r"(Max and min for dynamic tensors should be recorded during calibration): Failed for tensor (\S+)"
 )
+# Of tf_keras: a page of its own call stack around the one line that says what is wrong.
+_IN_LAYER = re.compile(r'Exception encountered when calling layer "([^"]+)".*?\n\s*\w+Error: ([^\n]+)', re.DOTALL)
 
 
 def plain_reason(message: str) -> str:
@@ -29,6 +31,8 @@ def plain_reason(message: str) -> str:
             f"int16x8 needs a range for every tensor, and the calibrator records none for {found[2]!r}, which holds "
             f'no floats (the converter: "{found[1]}")'
         )
+    if found := _IN_LAYER.search(message):
+        message = f"{found[2].rstrip('.')} (in the layer {found[1]!r})"
     lines = [line.strip() for line in message.splitlines() if line.strip()]
     text = re.sub(r"^(?:/\S+\.py:\d+:\d+: |loc\(.*?\): |error: |<unknown>:0: )+", "", lines[0] if lines else "")
     return (text[:LONGEST] + "…") if len(text) > LONGEST else (text or "the TFLite converter gave no reason")

@@ -21,11 +21,17 @@ class Variant:
     signature: str
     quantization: Literal["none", "float16", "dynamic", "weight-only", "int8", "int16x8"] = "none"
     recurrent: Literal["unrolled", "fused"] = "unrolled"  # fused: one stateful UNIDIRECTIONAL_SEQUENCE_LSTM
+    compression: Literal["none", "qat", "pruned", "clustered"] = "none"  # trained further first, in lite/compress
 
     @property
     def integer(self) -> bool:
-        """Whether activations are integers too, whose ranges come from calibration or from training."""
+        """Whether activations are integers too."""
         return self.quantization in ("int8", "int16x8")
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether the activations' ranges come from calibration: quantization-aware training has learned them."""
+        return self.integer and self.compression != "qat"
 
     def signature_in(self, signatures: Collection[str]) -> str:
         """The wanted one, or the nearest that there is: ``core`` → ``static`` → ``serving_default``."""
@@ -44,6 +50,10 @@ VARIANTS = {
         # int16 activations keep more of a value than int8; the fused LSTM has no such kernel, the unrolled steps have.
         Variant("int16x8", "core", "int16x8"),
         Variant("weight-only", "core", "weight-only"),
+        Variant("qat", "core", "int8", recurrent="fused", compression="qat"),
+        Variant("pruned", "core", compression="pruned"),
+        Variant("clustered", "core", compression="clustered"),
+        Variant("pruned-int8", "core", "int8", recurrent="fused", compression="pruned"),
         Variant("server", "serving_default"),  # batch free, for servers that resize per request
     )
 }

@@ -1,8 +1,8 @@
 """The process that converts, one job per line: JSON in on stdin, JSON out on the stdout it was started with.
 
-``{"root", "model", "version", "variant", "signature", "output"}`` → ``{"has_recurrent", "calibration", "error", "errno"}``.
-It is a process of its own because the converter can crash (SIGSEGV); it stays alive because importing TensorFlow takes
-seconds.
+``{"root", "model", "version", "variant", "signature", "output"}`` → any number of ``{"progress"}``, then ``{"has_recurrent",
+"calibration", "compression", "error", "errno"}``. It is a process of its own because the converter can crash (SIGSEGV); it
+stays alive because importing TensorFlow takes seconds.
 """
 
 from __future__ import annotations
@@ -28,19 +28,24 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     current: tuple[Export, Converter] | None = None
+
+    def say(message: dict[str, Any]) -> None:
+        answers.write(json.dumps(message) + "\n")
+        answers.flush()
+
     for line in sys.stdin:
         job = json.loads(line)
         export = Export(Path(job["root"]), job["model"], job["version"])
-        answer: dict[str, Any] = {"has_recurrent": False, "calibration": None, "error": None, "errno": None}
+        answer: dict[str, Any] = {"has_recurrent": False, "error": None, "errno": None}
         try:
             if current is None or current[0] != export:
                 if current:
                     current[1].__exit__()
                 current = None
-                current = (export, Converter(export))
+                current = (export, Converter(export, lambda text: say({"progress": text})))
             answer["has_recurrent"] = current[1].has_recurrent()
-            content, calibration = current[1].convert(VARIANTS[job["variant"]], job["signature"])
-            answer["calibration"] = calibration
+            content, done = current[1].convert(VARIANTS[job["variant"]], job["signature"])
+            answer |= done
             answer["error"] = _cannot_run(content)
             if answer["error"] is None:
                 Path(job["output"]).write_bytes(content)
@@ -48,8 +53,7 @@ def main() -> None:
             answer["error"] = plain_reason(f"{error}" or type(error).__name__)
             if isinstance(error, OSError) and error.errno in _DISK:
                 answer["errno"] = error.errno
-        answers.write(json.dumps(answer) + "\n")
-        answers.flush()
+        say(answer)
     if current:
         current[1].__exit__()
 

@@ -38,3 +38,8 @@ def test_reason_without_a_range_names_the_tensor():
     assert plain_reason(message).startswith(
         "int16x8 needs a range for every tensor, and the calibrator records none for 'core_tokens:0'"
     )
+
+
+def test_reason_inside_a_layer_is_the_line_that_says_what_is_wrong():
+    message = 'Exception encountered when calling layer "quantize_layer" (type QuantizeLayer).\n\nin user code:\n\n    File "/x/y.py", line 79\n        weights=self.v)\n\n    TypeError: Input has type int32.\n\n\nCall arguments'
+    assert plain_reason(message) == "Input has type int32 (in the layer 'quantize_layer')"
