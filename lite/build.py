@@ -5,16 +5,11 @@ Imports no TensorFlow: the conversions run in worker processes, started only whe
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import hashlib
 import json
 import os
 import queue
-import signal
-import subprocess
-import sys
-import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -29,8 +24,9 @@ from lite.compress.settings import made_from as compression_made_from
 from lite.compress.settings import what_is_missing
 from lite.inspect import inspect_kernels, inspect_tflite
 from lite.metadata import with_metadata
+from lite.process import ConversionFailed, Worker
 from lite.variants import SERVING, VARIANTS, Variant
-from models.artifacts import REPOSITORY, is_current, read_json, sha256_file, sweep, write_json, write_whole
+from models.artifacts import is_current, read_json, sha256_file, sweep, write_json, write_whole
 from models.code import code_fingerprint
 from models.errors import ArtifactError, ModelError
 
@@ -38,10 +34,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 WORKERS = 2  # each holds TensorFlow, about 700 MB
-LIMIT_S = 240  # from one sign of life of a conversion to the next; the largest seen here takes 10 s
 SCHEMA = 2  # of the json; a new number has every file made again
 _NAMES = ("convert", "inspect", "metadata", "reasons", "graph", "variants")
-_CODE = [Path(__file__).with_name(f"{name}.py") for name in _NAMES]
+CODE = [Path(__file__).with_name(f"{name}.py") for name in _NAMES]
 # What a .tflite file itself holds of its json.
 _IN_THE_FILE = ("model", "version", "variant", "signature", "source_sha256", "affine")
 
@@ -56,6 +51,17 @@ class Job:
     @property
     def path(self) -> Path:
         return self.export.lite(self.variant.name)
+
+    def request(self, output: Path) -> dict[str, Any]:
+        """What the worker is asked for, see lite/worker.py."""
+        return {
+            "root": str(self.export.root),
+            "model": self.export.model,
+            "version": self.export.version,
+            "variant": self.variant.name,
+            "signature": self.signature,
+            "output": str(output),
+        }
 
     def __str__(self) -> str:
         return f"{self.export.model}/{self.export.version}/{self.variant.name}"
@@ -113,8 +119,8 @@ def _jobs(export: Export, names: Iterable[str] | None, *, newest: bool) -> list[
         # The evidence counts only where a file is calibrated with it, the training only where it goes on.
         evidence = export.description.get("evidence", {}).get("sha256") if variant.calibrated else None
         training = compression_made_from(export) if variant.compression != "none" else None
-        sources = [SCHEMA, export.sha256, content, evidence, training, name, _versions()]
-        made_from = code_fingerprint(_CODE, extra=json.dumps(sources))
+        sources = [SCHEMA, export.sha256, content, evidence, training, name, versions()]
+        made_from = code_fingerprint(CODE, extra=json.dumps(sources))
         signature = variant.signature_in(signatures)
         if brought and not (signature == "static" and export.description["reference"] == "keras"):
             # A user's SavedModel is asked through one signature, whatever its others are; the one made of a user's Keras
@@ -124,8 +130,12 @@ def _jobs(export: Export, names: Iterable[str] | None, *, newest: bool) -> list[
     return jobs
 
 
+def find_job(export: Export, variant: str) -> Job:
+    return _jobs(export, [variant], newest=True)[0]
+
+
 @cache
-def _versions() -> list[str]:
+def versions() -> list[str]:
     return [f"{name}=={metadata.version(name)}" for name in ("tensorflow", "ai-edge-litert", "ai-edge-quantizer")]
 
 
@@ -152,7 +162,7 @@ def _convert_all(jobs: list[Job]) -> list[Result]:
 
     def work() -> list[Result]:
         results: list[Result] = []
-        with _Worker() as worker:
+        with Worker() as worker:
             while not stop.is_set():
                 try:
                     group = waiting.get_nowait()
@@ -173,9 +183,34 @@ def _convert_all(jobs: list[Job]) -> list[Result]:
             stop.set()
 
 
-def _convert(job: Job, worker: _Worker) -> Result:
+def _convert(job: Job, worker: Worker) -> Result:
     started = time.monotonic()
-    description: dict[str, Any] = {
+    description = _blank(job)
+    try:
+        missing = what_is_missing(job.export) if job.variant.compression != "none" else None
+        if missing:
+            raise ConversionFailed(missing)
+        with write_whole(job.path) as temporary:
+            answer = worker.ask(job.request(temporary), str(job))
+            entry = {key: description[key] for key in _IN_THE_FILE}
+            content = with_metadata(temporary.read_bytes(), entry)
+            temporary.write_bytes(content)
+            description = describe(job, content, answer)
+    except ConversionFailed as failed:
+        job.path.unlink(missing_ok=True)
+        description["error"] = str(failed)
+        if failed.may_pass:
+            description["made_from"] = None
+    write_json(job.path.with_suffix(".json"), description)
+    seconds = time.monotonic() - started
+    outcome = f"failed: {description['error']}" if description["error"] else f"{description['bytes'] / 1000:.0f} kB"
+    print(f"lite: {job} {outcome} ({seconds:.1f} s)", flush=True)
+    return Result(job, description["error"], seconds)
+
+
+def _blank(job: Job) -> dict[str, Any]:
+    """The json of a file that is not there (yet)."""
+    return {
         "schema": SCHEMA,
         "model": job.export.model,
         "version": job.export.version,
@@ -198,29 +233,9 @@ def _convert(job: Job, worker: _Worker) -> Result:
         "float_islands": {},
         "stateful": False,
     }
-    try:
-        missing = what_is_missing(job.export) if job.variant.compression != "none" else None
-        if missing:
-            raise ConversionFailed(missing)
-        with write_whole(job.path) as temporary:
-            answer = worker.ask(job, temporary)
-            entry = {key: description[key] for key in _IN_THE_FILE}
-            content = with_metadata(temporary.read_bytes(), entry)
-            temporary.write_bytes(content)
-            description |= _describe(job, content, answer)
-    except ConversionFailed as failed:
-        job.path.unlink(missing_ok=True)
-        description["error"] = str(failed)
-        if failed.may_pass:
-            description["made_from"] = None
-    write_json(job.path.with_suffix(".json"), description)
-    seconds = time.monotonic() - started
-    outcome = f"failed: {description['error']}" if description["error"] else f"{description['bytes'] / 1000:.0f} kB"
-    print(f"lite: {job} {outcome} ({seconds:.1f} s)", flush=True)
-    return Result(job, description["error"], seconds)
 
 
-def _describe(job: Job, content: bytes, answer: dict[str, Any]) -> dict[str, Any]:
+def describe(job: Job, content: bytes, answer: dict[str, Any]) -> dict[str, Any]:
     """What the json says of a file: read from its content, and from what the worker did for it."""
     found = inspect_tflite(content)
     del found["metadata"]  # the same as in the json itself
@@ -230,6 +245,7 @@ def _describe(job: Job, content: bytes, answer: dict[str, Any]) -> dict[str, Any
             tensor["range"] = ranges.get(tensor["name"])
     compression = answer["compression"]
     return {
+        **_blank(job),
         **found,
         "sha256": hashlib.sha256(content).hexdigest(),
         "bytes": len(content),
@@ -255,107 +271,3 @@ def _recurrent(has_recurrent: bool, ops: dict[str, int]) -> str | None:
     if not has_recurrent:
         return None
     return "fused" if "UNIDIRECTIONAL_SEQUENCE_LSTM" in ops else "unrolled"
-
-
-class ConversionFailed(Exception):
-    """The converter's own reason in plain words; goes into the json. ``may_pass``: the next build tries again."""
-
-    def __init__(self, reason: str, *, may_pass: bool = False) -> None:
-        super().__init__(reason)
-        self.may_pass = may_pass
-
-
-class _Worker:
-    """A worker process, started when first asked, and again after it crashed."""
-
-    def __init__(self) -> None:
-        self._process: subprocess.Popen[str] | None = None
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115 (closed in __exit__); what TensorFlow prints
-
-    def __enter__(self) -> _Worker:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop()
-        self._log.close()
-
-    def ask(self, job: Job, output: Path) -> dict[str, Any]:
-        """Have ``output`` written. Raises ConversionFailed; OSError when the worker could not write."""
-        process = self._running()
-        assert process.stdin
-        assert process.stdout
-        request = {
-            "root": str(job.export.root),
-            "model": job.export.model,
-            "version": job.export.version,
-            "variant": job.variant.name,
-            "signature": job.signature,
-            "output": str(output),
-        }
-        line, late = "", False
-        with contextlib.suppress(BrokenPipeError):
-            process.stdin.write(json.dumps(request) + "\n")
-            process.stdin.flush()
-            line, late = _next_line(process)
-            while line and (progress := json.loads(line).get("progress")):
-                print(f"lite: {job} {progress}", flush=True)
-                line, late = _next_line(process)
-        if not line:
-            code = self._stop()
-            if late:
-                raise ConversionFailed(f"the TFLite converter was stopped after {LIMIT_S} s", may_pass=True)
-            if code in (-signal.SIGINT, -signal.SIGTERM):
-                raise ArtifactError(f"the conversion of {job} was stopped from outside; run the command again to go on")
-            # SIGKILL comes from outside too: often from the kernel, when memory is short.
-            reason = f"the TFLite converter crashed ({_ended_by(code)})"
-            raise ConversionFailed(reason, may_pass=code == -signal.SIGKILL)
-        answer = json.loads(line)
-        if answer["errno"]:
-            raise OSError(answer["errno"], os.strerror(answer["errno"]))
-        if answer["error"]:
-            raise ConversionFailed(answer["error"])
-        return answer
-
-    def _running(self) -> subprocess.Popen[str]:
-        if self._process is None:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "lite.worker"],
-                cwd=REPOSITORY,
-                env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": "-1"},
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=self._log,
-                text=True,
-            )
-        return self._process
-
-    def _stop(self) -> int:
-        process, self._process = self._process, None
-        if process is None:
-            return 0
-        assert process.stdin
-        assert process.stdout
-        with contextlib.suppress(BrokenPipeError):  # it died before it had read the last job
-            process.stdin.close()  # the worker ends after the last line
-        process.stdout.close()
-        try:
-            return process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            return process.wait()
-
-
-def _next_line(process: subprocess.Popen[str]) -> tuple[str, bool]:
-    """What the worker says next, "" where it ended; and whether it ended because it took too long."""
-    assert process.stdout
-    timer = threading.Timer(LIMIT_S, process.kill)
-    timer.start()
-    try:
-        line = process.stdout.readline()
-        return line, not timer.is_alive()
-    finally:
-        timer.cancel()
-
-
-def _ended_by(code: int) -> str:
-    return signal.Signals(-code).name if code < 0 else f"exit status {code}"

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 CALIBRATION_ROWS = 500  # all that the evidence has; they cost a tenth of a second
 # The kinds of evidence that a file can be calibrated with, best first.
 SOURCES = {"calibration": "training split", "test": "test inputs of the evidence", "random": "random inputs"}
-# What the TFLite converter's calibrator does (tensorflow/compiler/mlir/lite/.../calibration_logger.h, class MinMax).
+# What the TFLite converter's calibrator does (tensorflow/lite/tools/optimize/calibration/calibration_logger.h, MinMax::Update).
 METHOD = "smallest and largest value of each tensor over all rows; weights: largest absolute value per channel"
 
 

@@ -1,6 +1,7 @@
 """The process that converts, one job per line: JSON in on stdin, JSON out on the stdout it was started with.
 
-``{"root", "model", "version", "variant", "signature", "output"}`` → any number of ``{"progress"}``, then ``{"has_recurrent",
+``{"root", "model", "version", "variant", "signature", "output"}``, for the curve of lite/calibration.py also
+``"calibrate": {"rows", "source"}`` → any number of ``{"progress"}``, then ``{"has_recurrent",
 "calibration", "compression", "error", "errno"}``. It is a process of its own because the converter can crash (SIGSEGV); it
 stays alive because importing TensorFlow takes seconds.
 """
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from export.bundle import Export
+from lite.calibration import samples
 from lite.convert import Converter
 from lite.inspect import inspect_tflite
 from lite.reasons import plain_reason
@@ -27,7 +29,7 @@ def main() -> None:
     # What C++ prints on stdout must not mix with the answers.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    current: tuple[Export, Converter] | None = None
+    current: tuple[tuple[Export, dict[str, Any] | None], Converter] | None = None
 
     def say(message: dict[str, Any]) -> None:
         answers.write(json.dumps(message) + "\n")
@@ -38,11 +40,13 @@ def main() -> None:
         export = Export(Path(job["root"]), job["model"], job["version"])
         answer: dict[str, Any] = {"has_recurrent": False, "error": None, "errno": None}
         try:
-            if current is None or current[0] != export:
+            wanted = (export, job.get("calibrate"))
+            if current is None or current[0] != wanted:
                 if current:
                     current[1].__exit__()
                 current = None
-                current = (export, Converter(export, lambda text: say({"progress": text})))
+                rows = samples(export, **wanted[1]) if wanted[1] else None
+                current = (wanted, Converter(export, lambda text: say({"progress": text}), calibration=rows))
             answer["has_recurrent"] = current[1].has_recurrent()
             content, done = current[1].convert(VARIANTS[job["variant"]], job["signature"])
             answer |= done
