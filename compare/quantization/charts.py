@@ -8,7 +8,7 @@ from markupsafe import Markup, escape
 
 from compare import charts
 from compare.quantization.recommend import invoke_us
-from compare.quantization.tables import short
+from compare.quantization.tables import by_source, short, steps
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,21 +54,27 @@ def size_against_time(model: dict[str, Any]) -> Markup:
 
 
 def calibration(points: Sequence[dict[str, Any]]) -> Markup:
-    """Error in steps of the output (up) over the rows that int8 was calibrated with (across), both logarithmic."""
-    measured = [(p["rows"], p["error_in_scales"]) for p in points if p["error_in_scales"]]
-    if len(measured) < 2:
+    """Error in steps of the output (up) over the rows that int8 was calibrated with (across), both logarithmic.
+
+    Rows of another source than the curve's stand beside it, with their name.
+    """
+    measured = [point for point in points if point["error_in_scales"]]
+    right, wrong = by_source(measured) if measured else ([], [])
+    if len(right) < 2:
         return Markup("")
     height = 190
-    across = charts.Axis([rows for rows, _ in measured], LEFT, WIDTH - RIGHT)
-    up = charts.Axis([error for _, error in measured], height - 34, TOP)
+    across = charts.Axis([point["rows"] for point in measured], LEFT, WIDTH - RIGHT)
+    up = charts.Axis([point["error_in_scales"] for point in measured], height - 34, TOP + 8)
     parts = [charts.grid(across, TOP, height - 34, lambda v: f"{v:g}"), _levels(up, lambda v: f"{v:g}")]
-    places = [(across(rows), up(error)) for rows, error in measured]
-    parts.append(_line(places))
-    for (x, y), (rows, error) in zip(places, measured, strict=True):
+    parts.append(_line([(across(point["rows"]), up(point["error_in_scales"])) for point in right]))
+    for point in measured:
+        x, y = across(point["rows"]), up(point["error_in_scales"])
+        beside = point in wrong
+        label = f"{point['source']}: {steps(point['error_in_scales'])}" if beside else steps(point["error_in_scales"])
+        at, anchor = (x - 9, "end") if beside else (x, "middle")
         parts.append(
             f'<circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="3.6"/>'
-            f'<text class="label" x="{x:.1f}" y="{y - 9:.1f}" text-anchor="middle">{error:.2g}</text>'
-            f"<title>{rows} rows</title>"
+            f'<text class="label" x="{at:.1f}" y="{y + 4 if beside else y - 9:.1f}" text-anchor="{anchor}">{escape(label)}</text>'
         )
     return charts.svg(WIDTH, height, parts, "error over the number of calibration rows")
 

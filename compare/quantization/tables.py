@@ -132,9 +132,11 @@ def _beside(screen: Console, model: dict[str, Any]) -> None:
     for row in model["variants"]:
         if row["error"]:
             screen.print(f"– {row['variant']}: {row['error']}", markup=False, soft_wrap=True)
-        elif row["trouble"]:
+        elif told := compression_told(row):
+            screen.print(f"{row['variant']}: {told}", markup=False, soft_wrap=True)
+        if row["trouble"]:
             screen.print(f"✗ {row['variant']}: {row['trouble']}", markup=False, soft_wrap=True)
-        elif row["quality"]["verdict"] == "fail":
+        elif row["quality"] and row["quality"]["verdict"] == "fail":
             screen.print(f"✗ {row['variant']}: {row['quality']['reason']}", markup=False, soft_wrap=True)
         for timing in row["latency"]:
             if timing["error"]:
@@ -180,10 +182,40 @@ def short(tensor: dict[str, Any]) -> str:
 def calibration_told(model: dict[str, Any]) -> str:
     points = model["calibration"]
     if not points:
-        return "calibration: no curve was measured; `python -m lite` writes it beside the files"
-    field = "clear_agreement" if points[-1]["clear_agreement"] is not None else "error_in_scales"
-    name, text = ("agreement on clear samples", units.share) if field == "clear_agreement" else ("steps off", steps)
-    return f"calibration, {name}: " + ", ".join(f"{text(p[field])} with {p['rows']} rows" for p in points)
+        return "calibration: no curve was measured; `python -m lite.calibration` writes it beside the files"
+    agrees = points[0]["clear_agreement"] is not None
+    field, name, text = (
+        ("clear_agreement", "agreement on clear samples", units.share)
+        if agrees
+        else ("error_in_scales", "steps off", steps)
+    )
+    right, wrong = by_source(points)
+    curve = ", ".join(f"{text(point[field])} with {point['rows']}" for point in right)
+    beside = "".join(f"; {text(point[field])} with {point['rows']} {point['source']}" for point in wrong)
+    return f"calibration, {name}: {curve} rows of the {right[0]['source']}{beside}"
+
+
+def by_source(points: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The points of the curve, from what a file should be calibrated with, and those from something else."""
+    right = [point for point in points if point["source"] == points[0]["source"]]
+    return right, [point for point in points if point["source"] != points[0]["source"]]
+
+
+def compression_told(row: dict[str, Any]) -> str:
+    """What a compressed variant was trained to, and what it cost: empty for one that was not trained further."""
+    found = row["compression"]
+    if not found:
+        return ""
+    parts = [f"trained {found['epochs']} epochs more" if found.get("epochs") else "trained further"]
+    reached = found.get("reached") or {}
+    if reached.get("sparsity"):
+        parts.append(f"{units.share(reached['sparsity'])} of the weights are zero")
+    if found.get("target", {}).get("clusters"):
+        parts.append(f"{reached.get('distinct', found['target']['clusters'])} distinct weights in a kernel")
+    if metric := found.get("metric"):
+        before, after = units.number(metric["before"]), units.number(metric["after"])
+        parts.append(f"{metric['name']} {before} → {after}, before conversion")
+    return "; ".join(parts)
 
 
 def _recommendations(models: Sequence[dict[str, Any]]) -> Table:
