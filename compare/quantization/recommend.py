@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 
 SLOWER = 1.25  # times float32's invoke(): more than what a run's noise moves, less than what a user notices
-ALIKE = 1.05  # sizes within 5 % are the same size; then the faster one is taken
+SAME_SIZE = 1.05  # sizes within 5 % are alike; then the faster one is taken
+SAME_TIME = 1.1  # so are times within a run's noise; then the one that is nearer to the Keras model
 
 
 @dataclass(frozen=True)
@@ -99,11 +100,11 @@ def _choose(purpose: Purpose, rows: Sequence[Row], float32: Row | None) -> dict[
     if not passing:
         told = f"{len(fitting)} fit, none passes the verdict" if fitting else "no file fits"
         return {"variant": None, "reason": told}
-    if purpose.size is None:
-        best = min(passing, key=_speed)
-    else:
+    if purpose.size is not None:
         least = min(row[purpose.size] for row in passing)
-        best = min((row for row in passing if row[purpose.size] <= ALIKE * least), key=_speed)
+        passing = [row for row in passing if row[purpose.size] <= SAME_SIZE * least]
+    fastest = min(map(_speed, passing))
+    best = min((row for row in passing if _speed(row) <= SAME_TIME * fastest), key=_distance)
     return {"variant": best["variant"], "reason": _reason(purpose, best, float32, rows)}
 
 
@@ -115,6 +116,13 @@ def _passes(row: Row) -> bool:
 def _speed(row: Row) -> float:
     time = invoke_us(row)
     return float("inf") if time is None else time
+
+
+def _distance(row: Row) -> tuple[float, float]:
+    """From the Keras model: the share of clear decisions that differ, and then the largest error."""
+    found = row["quality"]
+    decided = found["agreement"]["clear_agreement"] if found["agreement"] else None
+    return 0.0 if decided is None else 1 - decided, found["max_abs"] or 0.0
 
 
 def _reason(purpose: Purpose, best: Row, float32: Row | None, rows: Sequence[Row]) -> str:
@@ -159,7 +167,7 @@ def _passed_over(purpose: Purpose, best: Row, float32: Row | None, rows: Sequenc
     assert purpose.size
     reasons: dict[str, list[str]] = {}
     for row in rows:
-        if row["any_batch"] or row is best or row[purpose.size] * ALIKE >= best[purpose.size]:
+        if row["any_batch"] or row is best or row[purpose.size] * SAME_SIZE >= best[purpose.size]:
             continue
         if not _passes(row):
             reasons.setdefault("does not pass", []).append(row["variant"])

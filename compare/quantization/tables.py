@@ -142,6 +142,8 @@ def _beside(screen: Console, model: dict[str, Any]) -> None:
             if timing["error"]:
                 where = f"{row['variant']}, {timing['call']}, {timing['delegate']}, {timing['threads']} threads"
                 screen.print(f"✗ {where}: {timing['error']}", markup=False, soft_wrap=True)
+    if model["service"] and model["service"]["error"]:
+        screen.print(f"edge service: not measured: {model['service']['error']}", markup=False, soft_wrap=True)
     for found in model["recommended"] if not model["stand_in"] else ():
         screen.print(f"{found['purpose']}: {found['variant'] or '–'}: {found['reason']}", markup=False, soft_wrap=True)
     for found in model["layers"]:

@@ -40,7 +40,7 @@ class TensorFlowBench:
     def float_graph(self, export: Export, signature: str, recurrent: Literal["fused", "unrolled"], path: Path) -> None:
         """Write the unquantized .tflite of a signature, with the recurrent layer as the compared file has it."""
         self._tensorflow()
-        with Converter(export) as converter:
+        with Converter(export, say=lambda _: None) as converter:  # it trains nothing here
             content, _ = converter.convert(Variant("float32", signature, recurrent=recurrent), signature)
         with write_whole(path) as temporary:
             temporary.write_bytes(content)

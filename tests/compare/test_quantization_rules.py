@@ -69,6 +69,12 @@ def test_sizes_within_five_percent_go_to_the_faster():
     assert chosen(float32(), row("int8", 30_000, 12.0), row("dynamic", 31_000, 8.0))["device"] == "dynamic"
 
 
+def test_times_within_noise_go_to_the_nearer():
+    near, far = row("int8", 30_000, 12.0), row("pruned-int8", 30_000, 11.5)
+    far["quality"]["agreement"]["clear_agreement"] = 0.985
+    assert chosen(float32(), far, near)["device"] == "int8"
+
+
 def test_integer_only_takes_no_float_island_and_any_speed():
     rows = (float32(), row("dynamic", 20_000, 8.0, floats=("ADD",)), row("int8", 30_000, 90.0))
     assert chosen(*rows)["integer-only"] == "int8"
