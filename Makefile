@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup lock train export convert lite-report publish page build deploy-all demo check docker-check test test-fast test-all fuzz lint bench-serving edge-bundle bench-edge compare-import status doctor down clean versions promote rollback
+.PHONY: help setup lock train export convert lite-report publish page build deploy-all demo check docker-check test test-fast test-all fuzz lint bench-serving edge-bundle edge-push bench-edge compare-import status doctor down clean versions promote rollback
 
 PY := .venv/bin/python
 TIMED := $(PY) -m deploy.timed
@@ -98,6 +98,13 @@ bench-serving: publish serving/server/.venv-tensorflow  ## what the model server
 
 edge-bundle: convert  ## one archive for a device: make edge-bundle [ARCH=aarch64|armv7l|x86_64] [VARIANTS=int8,float32]
 	@$(PY) -m deploy.bundle $(if $(ARCH),--arch "$(ARCH)") $(if $(VARIANTS),--variants "$(VARIANTS)")
+
+edge-push: host-named convert  ## the bundle onto a device by ssh, installed there: make edge-push HOST=user@pi [ARCH=…]
+	@$(PY) -m deploy.push "$(HOST)" $(if $(ARCH),--arch "$(ARCH)") $(if $(VARIANTS),--variants "$(VARIANTS)")
+
+.PHONY: host-named
+host-named:
+	@$(if $(HOST),:,echo "error: which device? write for example: make edge-push HOST=pi@raspberrypi.local" >&2; exit 2)
 
 bench-edge: convert  ## what the .tflite files cost on this machine, TensorFlow beside them in the same run
 	@root="$${ARTIFACTS:-artifacts}"; mkdir -p "$${REPORTS:-reports}" && $(PY) -m export.sample_inputs "$$root/inputs" && \

@@ -96,15 +96,15 @@ make_release() {
     mkdir -p "$release"
     echo "installing for $kind in $release"
     "$python" -m venv --without-pip $options "$release/venv" || fail "$python cannot make an environment: apt-get install python3-venv"
-    cp -R "$here/edge" "$release/source"
-    PYTHONPATH=$(ls "$here"/wheels/pip-*.whl)
-    export PYTHONPATH
-    pip="$release/venv/bin/python -m pip --isolated --quiet --disable-pip-version-check"
-    $pip install --no-index --no-deps --find-links "$here/wheels" --require-hashes --requirement "$here/wheels/requirements-$kind.txt"
-    $pip install --no-index --no-deps --no-build-isolation "$release/source"
-    $pip uninstall --yes pip setuptools # what only the installation needs
-    unset PYTHONPATH
-    rm -rf "$release/source"
+    # pip runs from its wheel; it and setuptools are not installed, nor is the service built: it is a folder of Python files.
+    grep -v -e '^pip==' -e '^setuptools==' "$here/wheels/requirements-$kind.txt" >"$release/requirements.txt"
+    PYTHONPATH=$(ls "$here"/wheels/pip-*.whl) "$release/venv/bin/python" -m pip --isolated --quiet --disable-pip-version-check \
+        install --no-index --no-deps --find-links "$here/wheels" --require-hashes --requirement "$release/requirements.txt"
+    site=$("$release/venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+    cp -R "$here/edge" "$site/edge"
+    "$release/venv/bin/python" -m compileall -q "$site/edge"
+    printf '#!%s\nfrom edge.__main__ import main\n\nmain()\n' "$release/venv/bin/python" >"$release/venv/bin/edge"
+    chmod 755 "$release/venv/bin/edge"
     cp -R "$here/inputs" "$here/install.sh" "$release"
     touch "$release/.complete"
 }

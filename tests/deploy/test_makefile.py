@@ -9,6 +9,14 @@ import pytest
 from models.artifacts import REPOSITORY
 
 
+def test_push_without_a_host_is_one_sentence():
+    done = subprocess.run(
+        ["make", "edge-push"], cwd=REPOSITORY, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: which device? write for example: make edge-push HOST=pi@raspberrypi.local\n")
+
+
 @pytest.mark.parametrize("goal", ["versions", "promote", "rollback"])
 def test_goal_for_a_model_without_its_name_is_one_sentence(goal):
     done = subprocess.run(["make", goal], cwd=REPOSITORY, capture_output=True, text=True, timeout=30, check=False)
