@@ -194,6 +194,11 @@ def test_image_installs_only_its_own_requirements(room: str) -> None:
     runs = [
         re.sub(r"\$\{(\w+)\}", lambda m: arguments[m[1]], text) for name, text in instructions(room) if name == "RUN"
     ]
+    if room == "edge":  # what 32-bit ARM has no wheel of comes from its base's own packages, there alone
+        debian = runs.pop(0)
+        assert debian.startswith('[ "$(dpkg --print-architecture)" != armhf ] || (')
+        assert debian.endswith("install -y --no-install-recommends python3-venv python3-numpy)")
+        runs = [text.replace("venv --system-site-packages /opt", "venv /opt") for text in runs]
     installs = [part.strip() for text in runs for part in text.split("&&")]
     assert "pip install --no-cache-dir --require-hashes --requirement requirements.txt" in installs
     own = {
@@ -217,9 +222,10 @@ def test_image_is_nobody_s_and_downloads_nothing_else(room: str) -> None:
     assert found[-1][1].startswith("["), "no shell between the engine's SIGTERM and the service"
     (health,) = (text for name, text in found if name == "HEALTHCHECK")
     assert 'CMD ["python"' in health, "there is no curl in a slim image"
-    assert not re.search(
-        r"https?://(?!127\.0\.0\.1|serving:|edge:)|curl|wget|apt", (REPOSITORY / room / "Dockerfile").read_text()
+    text = "\n".join(
+        line for line in (REPOSITORY / room / "Dockerfile").read_text().splitlines() if "armhf" not in line
     )
+    assert not re.search(r"https?://(?!127\.0\.0\.1|serving:|edge:)|curl|wget|apt", text)
     ports = {text for name, text in found if name == "EXPOSE"}
     assert ports == {" ".join(str(PORTS[name]) for name in EXPOSED[room])}
 
