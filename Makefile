@@ -61,8 +61,9 @@ convert: export  ## the .tflite and TF.js variants, from the SavedModels
 	@$(TIMED) convert -- $(PY) -m web.convert
 
 .PHONY: lite
-lite: export  ## every .tflite variant of every model, the compressed ones trained further
+lite: export  ## every .tflite variant of every model, the compressed ones trained further; the calibration curve
 	@$(PY) -m lite
+	@$(PY) -m lite.calibration
 
 lite-report: lite  ## size, speed, memory, error of every .tflite variant, and which one to take: reports/lite.html
 	@$(PY) -m compare.quantization

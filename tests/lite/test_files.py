@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
 from compare.decision import agreement
@@ -13,6 +14,8 @@ from compare.metrics import measure
 from edge.runtime import LiteModel
 from export.bundle import Export, find_exports
 from lite.inspect import inspect_tflite
+from lite.metadata import read_metadata, with_metadata
+from lite.variants import DEPLOYED, VARIANTS
 from models.artifacts import sha256_file
 
 EXPORTS = find_exports()
@@ -20,6 +23,30 @@ pytestmark = pytest.mark.skipif(not EXPORTS, reason="no exports: run `make build
 every_export = pytest.mark.parametrize("export", EXPORTS, ids=lambda e: f"{e.model}-{e.version}")
 # Largest absolute difference to Keras, relative to the largest reference value: rounding of weights to 16 bit.
 BOUNDS = {"float32": 1e-5, "float16": 5e-3}
+# The variants that cannot be had, and how the reason begins.
+REFUSED = {
+    ("transformer", "int16x8"): "int16x8 needs a range for every tensor, and the calibrator records none for",
+    ("lstm", "qat"): "Layer recurrent:<class 'lite.compress.layers.UnrolledLSTM'> is not supported. You can quantize",
+    ("transformer", "qat"): "Input 'inputs' of 'FakeQuantWithMinMaxVars' Op has type int32 that does not match",
+}
+NEWEST = {export.model: export.version for export in EXPORTS}
+
+
+def every_file(*variants: str) -> pytest.MarkDecorator:
+    """Every export that has these variants; what `make convert` does not make, `make lite` does, is slow."""
+    cases = [
+        pytest.param(
+            export,
+            name,
+            id=f"{export.model}-{export.version}-{name}",
+            marks=() if name in DEPLOYED else pytest.mark.slow,
+        )
+        for export in EXPORTS
+        for name in variants
+        if (export.model, name) not in REFUSED
+        and (VARIANTS[name].compression == "none" or export.version == NEWEST[export.model])
+    ]
+    return pytest.mark.parametrize(("export", "variant"), cases)
 
 
 def load(export: Export, variant: str) -> LiteModel:
@@ -40,8 +67,7 @@ def test_float_file_answers_as_keras_twice(export: Export, variant: str):
                 assert np.abs(answers[name] - reference).max() <= BOUNDS[variant] * scale
 
 
-@every_export
-@pytest.mark.parametrize("variant", ["dynamic", "int8"])
+@every_file(*(name for name in VARIANTS if name not in ("float32", "float16", "server")))
 def test_quantized_file_decides_as_keras(export: Export, variant: str):
     """The rule for quantized files: 0.98 agreement on clear samples; the metric at most 0.01, an MAE 15 %, worse."""
     case = export.evidence.case("serving_default", "test")
@@ -59,12 +85,40 @@ def test_quantized_file_decides_as_keras(export: Export, variant: str):
     assert after >= before - 0.01 if spec.metric.higher_is_better else after <= 1.15 * before
 
 
-@every_export
-def test_int8_file_is_full_integer(export: Export):
-    found = inspect_tflite(export.lite("int8").read_bytes())
+@pytest.mark.slow
+@pytest.mark.parametrize(("model", "variant"), REFUSED)
+def test_variant_that_cannot_be_had_says_why(exports: dict[tuple[str, int], Export], model: str, variant: str):
+    export = exports[model, NEWEST[model]]
+    assert json.loads(export.lite(variant).with_suffix(".json").read_text())["error"].startswith(
+        REFUSED[model, variant]
+    )
+    assert not export.lite(variant).exists()
+
+
+@every_file("int8", "qat", "pruned-int8", "int16x8")
+def test_integer_file_is_full_integer(export: Export, variant: str):
+    """By its operators and tensors: none of them is float. QUANTIZE between two int16 scales is integer as well."""
+    found = inspect_tflite(export.lite(variant).read_bytes())
     assert found["float_islands"] == {}
-    assert not {"QUANTIZE", "DEQUANTIZE"} & set(found["ops"])
-    assert {t["dtype"] for t in found["inputs"] + found["outputs"]} <= {"int8", "int32"}
+    assert "DEQUANTIZE" not in found["ops"]
+    assert variant == "int16x8" or "QUANTIZE" not in found["ops"]
+    assert {t["dtype"] for t in found["inputs"] + found["outputs"]} <= {
+        "int16" if variant == "int16x8" else "int8",
+        "int32",
+    }
+
+
+@every_file("weight-only")
+def test_weight_only_file_computes_in_float(export: Export, variant: str):
+    """No operator reads an int8 tensor but DEQUANTIZE: a hybrid kernel would."""
+    found = inspect_tflite(export.lite(variant).read_bytes())
+    assert found["ops"]["DEQUANTIZE"] == len(found["quantized"])
+    model = schema.Model.GetRootAsModel(export.lite(variant).read_bytes(), 0)
+    graph = model.Subgraphs(0)
+    for operator in (graph.Operators(i) for i in range(graph.OperatorsLength())):
+        read = {graph.Tensors(i).Type() for i in operator.InputsAsNumpy() if i >= 0}
+        code = model.OperatorCodes(operator.OpcodeIndex()).BuiltinCode()
+        assert (schema.TensorType.INT8 in read) == (code == schema.BuiltinOperator.DEQUANTIZE)
 
 
 @every_export
@@ -85,14 +139,58 @@ def test_server_file_takes_any_batch(export: Export, rows: int):
         assert np.abs(answer - reference).max() <= 1e-5 * max(1.0, float(np.abs(reference).max()))
 
 
+@every_file(*VARIANTS)
+def test_json_names_source_and_file(export: Export, variant: str):
+    described = json.loads(export.lite(variant).with_suffix(".json").read_text())
+    assert described["source_sha256"] == export.sha256
+    assert described["sha256"] == sha256_file(export.lite(variant))
+    assert described["bytes"] == export.lite(variant).stat().st_size
+    assert 0 < described["gzip_bytes"] < described["bytes"]
+    found = inspect_tflite(export.lite(variant).read_bytes())
+    assert described["ops"] == found["ops"]
+    assert described["quantized"] == found["quantized"]
+    ranges = {t.name: t.range for t in (*export.spec.inputs, *export.spec.outputs)}
+    for tensor in described["inputs"] + described["outputs"]:
+        assert tensor["range"] == list(ranges[tensor["name"]])
+    # The file itself says the same, when it has lost its json.
+    assert found["metadata"] == {key: described[key] for key in found["metadata"]}
+    assert found["metadata"]["affine"] == described["affine"]
+
+
 @every_export
-def test_json_names_source_and_file(export: Export):
-    for variant in ("float32", "float16", "dynamic", "int8", "server"):
-        described = json.loads(export.lite(variant).with_suffix(".json").read_text())
-        assert described["source_sha256"] == export.sha256
-        assert described["sha256"] == sha256_file(export.lite(variant))
-        assert described["bytes"] == export.lite(variant).stat().st_size
-        assert described["ops"] == inspect_tflite(export.lite(variant).read_bytes())["ops"]
+def test_json_tells_the_calibration(export: Export):
+    described = json.loads(export.lite("int8").with_suffix(".json").read_text())
+    assert described["calibration"]["source"] == "training split"
+    assert described["calibration"]["rows"] >= 300
+    assert json.loads(export.lite("float32").with_suffix(".json").read_text())["calibration"] is None
+
+
+@every_export
+def test_metadata_leaves_the_rest_of_the_file_as_it_is(export: Export):
+    content = export.lite("int8").read_bytes()
+    other = with_metadata(content, {"model": "another"})
+    assert read_metadata(other) == {"model": "another"}
+    before, after = (schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(c, 0)) for c in (content, other))
+    entry = next(m.buffer for m in before.metadata if m.name == b"EXPORT_ONCE")
+    del before.buffers[entry], after.buffers[entry]
+    assert _as_data(before) == _as_data(after)
+    interpreter = Interpreter(model_content=other)
+    interpreter.allocate_tensors()
+    # XNNPACK and NEON read weights 16 bytes at a time.
+    packed = schema.Model.GetRootAsModel(other, 0)
+    start = np.frombuffer(other, np.uint8).ctypes.data
+    for buffer in (packed.Buffers(i) for i in range(packed.BuffersLength())):
+        if buffer.DataLength():
+            assert (buffer.DataAsNumpy().ctypes.data - start) % 16 == 0
+
+
+def _as_data(value):
+    """A flatbuffer object as nested lists and dictionaries that can be compared."""
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, list):
+        return [_as_data(entry) for entry in value]
+    return {name: _as_data(entry) for name, entry in vars(value).items()} if hasattr(value, "__dict__") else value
 
 
 def test_recurrent_layer_is_fused_in_int8_and_unrolled_elsewhere(exports: dict[tuple[str, int], Export]):
