@@ -50,13 +50,13 @@ case "$prefix" in *[!A-Za-z0-9_./-]*) fail "--prefix $prefix: use letters, digit
 
 uninstall() {
     [ -d "$prefix/releases" ] || fail "there is no installation in $prefix; name its folder with --prefix"
-    if [ -f "$unit" ] && grep -q " $prefix/current/" "$unit"; then
+    if [ -f "$unit" ] && grep -q "^ExecStart=$prefix/current/" "$unit"; then
         [ "$service" != no ] || [ ! -d /run/systemd/system ] || fail "its systemd unit is still there; leave out --no-service"
         [ "$service" = no ] || systemctl disable --quiet --now export-once-edge
         rm -f "$unit"
         [ "$service" = no ] || systemctl daemon-reload
     fi
-    for name in current previous releases models models.previous settings token; do rm -rf "${prefix:?}/$name"; done
+    for name in inputs current previous releases models before settings token; do rm -rf "${prefix:?}/$name"; done
     rmdir "$prefix" 2>/dev/null || echo "kept: what else is in $prefix"
     echo "uninstalled: $prefix"
 }
@@ -109,13 +109,13 @@ make_release() {
     touch "$release/.complete"
 }
 
-# Waits until http://$1/healthz answers "ok" and says how it went; $2: the process that must not end meanwhile, or 0.
+# Waits up to $3 seconds until http://$1/healthz answers "ok"; $2: the process that must not end meanwhile, or 0.
 healthy() {
-    "$release/venv/bin/python" - "$1" "$2" <<'END'
+    "$release/venv/bin/python" - "$@" <<'END'
 import json, os, sys, time, urllib.error, urllib.request
-address, pid = sys.argv[1], int(sys.argv[2])
+address, pid, seconds = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-deadline = time.monotonic() + 60  # seconds; a slow card is read for half of it
+deadline = time.monotonic() + seconds
 while time.monotonic() < deadline:
     try:
         with opener.open(f"http://{address}/healthz", timeout=5) as answer:
@@ -138,7 +138,7 @@ try_release() {
     free=$("$release/venv/bin/python" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
     "$release/venv/bin/edge" serve --port "$free" --models "$here/models" --variant "$variant" >"$release/trial.log" 2>&1 &
     trial=$!
-    healthy "127.0.0.1:$free" "$trial" || {
+    healthy "127.0.0.1:$free" "$trial" 60 || { # a slow card is read for half of it
         tail -n 5 "$release/trial.log" >&2
         fail "the new release does not work here, so nothing was changed"
     }
@@ -166,16 +166,33 @@ restart_unit() {
     systemctl daemon-reload
     systemctl enable --quiet export-once-edge
     systemctl restart export-once-edge
-    case "$bind" in 0.0.0.0 | ::) address=127.0.0.1 ;; *:*) address="[$bind]" ;; *) address=$bind ;; esac
-    healthy "$address:$port" 0
+    answers 20
+}
+
+answers() { # the service, at the address of its settings, within $1 seconds
+    . "$prefix/settings"
+    case "$EDGE_BIND" in 0.0.0.0 | ::) address=127.0.0.1 ;; *:*) address="[$EDGE_BIND]" ;; *) address=$EDGE_BIND ;; esac
+    healthy "$address:$EDGE_PORT" 0 "$1"
+}
+
+# What a new release replaces, for a way back.
+keep_old() {
+    rm -rf "$prefix/before"
+    mkdir "$prefix/before"
+    for path in "$prefix/models" "$prefix/settings" "$unit"; do
+        [ ! -e "$path" ] || cp -a "$path" "$prefix/before"
+    done
 }
 
 roll_back() {
     [ -n "$old" ] || { systemctl stop export-once-edge; fail "the service does not answer: journalctl -u export-once-edge"; }
     point current "$old"
     rm -rf "$prefix/models"
-    mv "$prefix/models.previous" "$prefix/models"
+    mv "$prefix/before/models" "$prefix/before/settings" "$prefix"
+    mv "$prefix/before/export-once-edge.service" "$unit"
+    systemctl daemon-reload
     systemctl restart export-once-edge
+    answers 60 || fail "neither the new release nor the one before answers: journalctl -u export-once-edge"
     fail "the new release does not answer as a service (journalctl -u export-once-edge); the one before runs again"
 }
 
@@ -209,17 +226,18 @@ trap 'exit 130' INT TERM
 try_release
 
 [ -s "$prefix/token" ] || (umask 077 && "$release/venv/bin/python" -c 'import secrets; print(secrets.token_urlsafe(32))' >"$prefix/token")
-printf 'EDGE_BIND=%s\nEDGE_PORT=%s\nEDGE_VARIANT=%s\n' "$bind" "$port" "$variant" >"$prefix/settings"
 old=$(basename "$(readlink "$prefix/current" || true)")
-rm -rf "$prefix/models.previous"
-[ ! -d "$prefix/models" ] || cp -a "$prefix/models" "$prefix/models.previous"
+keep_old
+printf 'EDGE_BIND=%s\nEDGE_PORT=%s\nEDGE_VARIANT=%s\n' "$bind" "$port" "$variant" >"$prefix/settings"
 copy_models
 point current "$id"
+ln -sfn current/inputs "$prefix/inputs" # what edge bench asks, beside the models
 if [ "$service" != no ]; then
     sed "s|@PREFIX@|$prefix|g" "$here/export-once-edge.service" >"$unit"
     restart_unit || roll_back
 fi
 [ -z "$old" ] || [ "$old" = "$id" ] || point previous "$old"
+rm -rf "$prefix/before"
 for other in "$prefix"/releases/*; do
     case "${other##*/}" in "$id" | "$old") ;; *) rm -rf "$other" ;; esac
 done

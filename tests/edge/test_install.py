@@ -13,6 +13,7 @@ import stat
 import subprocess
 import sys
 import tarfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
@@ -30,7 +31,6 @@ from tests.edge.service import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from export.bundle import Export
 
@@ -143,6 +143,7 @@ def test_bundle_installs_without_network_answers_upgrades_and_goes(unpacked: Pat
     assert (prefix / "current").resolve() != release == (prefix / "previous").resolve()
     assert len(list((prefix / "releases").iterdir())) == 2
     assert (prefix / "token").read_text() == token
+    assert (prefix / "inputs" / "cnn" / "2.npz").is_file()
     assert f"--port {port} " in newer.stdout
     with started(newer.stdout, prefix) as client:
         assert client.get("/v1/models").status_code == 200
@@ -208,6 +209,73 @@ def test_unit_is_one_that_systemd_takes(unpacked: Path, tmp_path: Path):
     assert (done.returncode, done.stderr) == (0, "")
     assert "--bind ${EDGE_BIND}" in text
     assert "--token-file ${CREDENTIALS_DIRECTORY}/token" in text
+
+
+# systemd needs a machine of its own. This stands in for it: it starts what the unit says, with its settings and token.
+SYSTEMCTL = """#!/bin/sh
+unit=/etc/systemd/system/export-once-edge.service
+echo "$*" >>"$STAND_IN/calls"
+case "$1" in
+    restart | stop | disable)
+        [ ! -f "$STAND_IN/pid" ] || kill "$(cat "$STAND_IN/pid")"
+        while [ -f "$STAND_IN/pid" ] && kill -0 "$(cat "$STAND_IN/pid")" 2>/dev/null; do sleep 0.05; done
+        rm -f "$STAND_IN/pid" ;;
+esac
+if [ "$1" = restart ]; then
+    . "$(sed -n 's/^EnvironmentFile=//p' $unit)"
+    CREDENTIALS_DIRECTORY=$(dirname "$(sed -n 's/^LoadCredential=token://p' $unit)")
+    eval "exec $(sed -n 's/^ExecStart=//p' $unit)" >/dev/null 2>&1 &
+    echo $! >"$STAND_IN/pid"
+fi
+"""
+AS_UNIT = """
+mount -t tmpfs none /run && mkdir -p /run/systemd/system && mount -t tmpfs none /etc/systemd/system && ip link set lo up
+install() { sh "$1/install.sh" --python "$2" --prefix "$STAND_IN/device"; }
+ask() { curl -s -H "Authorization: Bearer $(cat "$STAND_IN/device/token")" http://127.0.0.1:8090/v1/models | cut -c 1-10; }
+install "$1" "$3" || exit 1
+echo "running: $(ask)"
+first=$(readlink "$STAND_IN/device/current")
+install "$2" "$3"
+echo "upgrade: $?"
+echo "running: $(ask)"
+[ "$first" = "$(readlink "$STAND_IN/device/current")" ] && echo "the first release"
+grep -c frobnicate /etc/systemd/system/export-once-edge.service
+sh "$STAND_IN/device/current/install.sh" --prefix "$STAND_IN/device" --uninstall
+ls "$STAND_IN" /etc/systemd/system
+"""
+
+
+@pytest.mark.exhaustive
+def test_unit_that_does_not_start_is_rolled_back_to_the_release_before(unpacked: Path, tmp_path: Path):
+    """In namespaces of its own, so that nothing of this machine is touched."""
+    alone = ["unshare", "--map-root-user", "--mount", "--net", "--pid", "--fork", "--kill-child"]
+    if not Path("/etc/systemd/system").is_dir() or subprocess.run([*alone, "true"], capture_output=True).returncode:
+        pytest.skip("no systemd folder, or no namespaces, here")
+    upgrade = shutil.copytree(unpacked, tmp_path / "upgrade")
+    unit = upgrade / f"{NAME}.service"
+    unit.write_text(unit.read_text().replace("edge serve", "edge serve --frobnicate"))
+    resum(upgrade)
+    stand_in = tmp_path / "systemd"
+    (stand_in / "bin").mkdir(parents=True)
+    (stand_in / "bin" / "systemctl").write_text(SYSTEMCTL)
+    (stand_in / "bin" / "systemctl").chmod(0o755)
+    environment = {**os.environ, "STAND_IN": str(stand_in), "PATH": f"{stand_in / 'bin'}:{os.environ['PATH']}"}
+    command = [*alone, "sh", "-c", AS_UNIT, "sh", unpacked, upgrade, sys.executable]
+    done = subprocess.run([str(c) for c in command], env=environment, capture_output=True, text=True, timeout=280)
+    lines = [line for line in done.stdout.splitlines() if re.match(r"running|upgrade|the first|\d|uninstalled", line)]
+    assert lines == [
+        'running: {"models":',
+        "upgrade: 2",
+        'running: {"models":',
+        "the first release",
+        "0",
+        f"uninstalled: {stand_in / 'device'}",
+    ], done.stdout + done.stderr
+    assert "the new release does not answer as a service" in done.stderr
+    assert done.stdout.endswith(f"/etc/systemd/system:\n\n{stand_in}:\nbin\ncalls\n")
+    calls = (stand_in / "calls").read_text().splitlines()
+    assert calls[:3] == ["daemon-reload", "enable --quiet export-once-edge", "restart export-once-edge"]
+    assert calls[-2:] == ["disable --quiet --now export-once-edge", "daemon-reload"]
 
 
 SSHD = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
