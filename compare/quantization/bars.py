@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from compare.quantization.recommend import invoke_us
+from compare.quantization.recommend import times_as_long, timing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,22 +21,21 @@ def bars(models: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     for model in models:
         rows = {row["variant"]: row for row in model["variants"]}
         float32, int8 = (rows.get(name, {"latency": []}) for name in ("float32", "int8"))
-        fastest = min((t["p50_us"] for t in model["tensorflow"] if t["p50_us"]), default=None)
-        predict = invoke_us(float32, call="predict")
+        tensorflow = min((t for t in model["tensorflow"] if t["p50_us"]), key=lambda t: t["p50_us"], default=None)
         found += [
             _at_least(
                 model,
                 "float32 against TensorFlow",
-                _ratio(fastest, predict),
+                times_as_long(tensorflow, timing(float32, "predict")),
                 None
                 if model["stand_in"]
                 else TENSORFLOW_BAR,  # where arithmetic is all, a runtime's fixed costs do not show
             ),
-            _at_least(model, "int8 against TensorFlow", _ratio(fastest, invoke_us(int8, call="predict")), None),
+            _at_least(model, "int8 against TensorFlow", times_as_long(tensorflow, timing(int8, "predict")), None),
             _at_least(
                 model,
                 "int8 against float32",
-                _ratio(invoke_us(float32), invoke_us(int8)),
+                times_as_long(timing(float32, "invoke"), timing(int8, "invoke")),
                 INT8_BAR if model["model"] in INT8_MODELS else None,
             ),
         ]
@@ -55,7 +54,3 @@ def _bar(
     model: dict[str, Any], what: str, value: float | None, unit: str, bar: float | None, holds: bool | None
 ) -> dict[str, Any]:
     return {"model": model["model"], "what": what, "value": value, "unit": unit, "bar": bar, "holds": holds}
-
-
-def _ratio(slower: float | None, faster: float | None) -> float | None:
-    return slower / faster if slower and faster else None

@@ -42,6 +42,7 @@ class Contender:
             "delegate": self.setting.delegate if self.setting else None,
             "threads": self.threads,
             "p50_us": p50,
+            "rounds_us": [float(np.median(block.seconds)) * 1e6 for block in self.blocks],
             "p95_us": p95,
             "cpu_us": spent / samples.size * 1e6 if samples.size else None,
             "n": int(samples.size),
@@ -55,9 +56,9 @@ def contenders(files: Sequence[LiteFile], guard: Guard, threads: Sequence[int]) 
     settings.append(Setting("predict", XNNPACK, 1))
     return [
         Contender(file.variant, setting, setting.threads, partial(_ask_lite, guard, file.export, file.variant, setting))
+        for setting in settings  # variants that are compared with each other follow upon each other
         for file in files
         if not file.error
-        for setting in settings
     ]
 
 

@@ -6,6 +6,7 @@ Every rule chooses among the files that pass the verdict: a file that is not the
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from compare import units
@@ -42,13 +43,29 @@ def invoke_us(row: Row, *, delegate: str = "XNNPACK", threads: int = 1, call: st
     return found["p50_us"] if found else None
 
 
+def times_as_long(own: dict[str, Any] | None, other: dict[str, Any] | None) -> float | None:
+    """How many times as long one call takes as another: the median of the rounds' own ratios.
+
+    Within a round the two were timed one soon after the other; over all rounds, a busy neighbour would move one median
+    and not the other.
+    """
+    if own is None or other is None or not own["rounds_us"] or not other["rounds_us"]:
+        return None
+    return median(a / b for a, b in zip(own["rounds_us"], other["rounds_us"], strict=True))
+
+
+def slowdown(row: Row, float32: Row | None) -> float | None:
+    """invoke() of a variant against float32's."""
+    return times_as_long(timing(row, "invoke"), timing(float32, "invoke") if float32 else None)
+
+
 def is_full_integer(row: Row) -> bool:
     return not row["error"] and bool(row["ops"]) and not row["float_islands"]
 
 
 def _fast_enough(row: Row, float32: Row | None) -> bool:
-    own, other = invoke_us(row), invoke_us(float32) if float32 else None
-    return own is None or other is None or own <= SLOWER * other
+    slower = slowdown(row, float32)
+    return slower is None or slower <= SLOWER
 
 
 PURPOSES = (
@@ -103,8 +120,8 @@ def _choose(purpose: Purpose, rows: Sequence[Row], float32: Row | None) -> dict[
     if purpose.size is not None:
         least = min(row[purpose.size] for row in passing)
         passing = [row for row in passing if row[purpose.size] <= SAME_SIZE * least]
-    fastest = min(map(_speed, passing))
-    best = min((row for row in passing if _speed(row) <= SAME_TIME * fastest), key=_distance)
+    fastest = min(passing, key=_speed)
+    best = min((row for row in passing if (slowdown(row, fastest) or 1.0) <= SAME_TIME), key=_distance)
     return {"variant": best["variant"], "reason": _reason(purpose, best, float32, rows)}
 
 
@@ -142,12 +159,12 @@ def _size_told(purpose: Purpose, best: Row, float32: Row | None) -> str:
 
 
 def _speed_told(best: Row, float32: Row | None) -> str:
-    own, other = invoke_us(best), invoke_us(float32) if float32 else None
+    own, slower = invoke_us(best), slowdown(best, float32)
     if own is None:
         return ""
-    if other is None or float32 is best:
+    if slower is None or float32 is best:
         return f"invoke() {units.microseconds(own)}"
-    return f"invoke() {units.microseconds(own)} ({own / other:.2f} × float32's)"
+    return f"invoke() {units.microseconds(own)} ({slower:.2f} × float32's)"
 
 
 def _quality_told(best: Row) -> str:

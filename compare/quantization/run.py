@@ -211,7 +211,7 @@ def _layers(
         found: dict[str, Any] = {
             "variant": row["variant"],
             "signature": row["signature"],
-            "note": layers.FUSED if "UNIDIRECTIONAL_SEQUENCE_LSTM" in row["ops"] else "",
+            "note": _note(row),
             "rows": layers.ROWS,
             "tensors": [],
             "ranking": [],
@@ -232,6 +232,13 @@ def _layers(
             found["error"] = str(error)
         tell(".")
         yield found
+
+
+def _note(row: dict[str, Any]) -> str:
+    """What has to be known to read a ranking."""
+    notes = [layers.TRAINED] if row["compression"] else []
+    notes += [layers.FUSED] if "UNIDIRECTIONAL_SEQUENCE_LSTM" in row["ops"] else []
+    return "; ".join(notes)
 
 
 def worst_rows(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -15,7 +15,8 @@ from compare.quantization.run import worst_rows
 
 def row(variant, size, time, *, verdict="pass", ops=("ADD",), floats=(), judged_by="decision", any_batch=False):
     def timing(call, delegate="XNNPACK"):
-        return {"call": call, "delegate": delegate, "threads": 1, "p50_us": time, "p95_us": time, "cpu_us": time}
+        timed = {"p50_us": time, "rounds_us": [time, time], "p95_us": time, "cpu_us": time, "n": 10, "error": None}
+        return {"call": call, "delegate": delegate, "threads": 1, **timed}
 
     return {
         "variant": variant,
@@ -44,7 +45,7 @@ def row(variant, size, time, *, verdict="pass", ops=("ADD",), floats=(), judged_
         },
         "trouble": None,
         "memory": None,
-        "latency": [{**timing(call), "n": 10, "error": None} for call in ("invoke", "predict")],
+        "latency": [timing(call) for call in ("invoke", "predict")],
     }
 
 
@@ -105,17 +106,8 @@ def model(*rows, name="cnn", stand_in=False):
         "metric": None,
         "variants": list(rows),
         "tensorflow": [
-            {
-                "call": "predict",
-                "delegate": None,
-                "threads": n,
-                "p50_us": t,
-                "p95_us": t,
-                "cpu_us": t,
-                "n": 5,
-                "error": None,
-            }
-            for n, t in ((1, 60.0), (None, 45.0))
+            {**row("", 1, time)["latency"][1], "delegate": None, "threads": threads}
+            for threads, time in ((1, 60.0), (None, 45.0))
         ],
         "layers": [],
         "calibration": None,
@@ -130,6 +122,18 @@ def test_bars_hold_against_the_faster_tensorflow():
     assert (tensorflow["value"], tensorflow["holds"]) == (4.5, False)
     assert found["int8 against float32"]["holds"] is True
     assert found["edge service beyond invoke()"]["holds"] is False
+
+
+def test_ratios_are_taken_within_a_round():
+    """Half of the rounds fell into a busy time: the medians of all say 1.5 ×, each round says 2 ×."""
+    plain, quantized = float32(), row("int8", 30_000, 10.0)
+    plain["latency"][0] |= {"p50_us": 30.0, "rounds_us": [20.0, 20.0, 40.0, 40.0]}
+    quantized["latency"][0] |= {"p50_us": 20.0, "rounds_us": [10.0, 10.0, 20.0, 20.0]}
+    found = {
+        bar["what"]: bar["value"]
+        for bar in bars([{**model(float32()), "variants": [plain, quantized], "tensorflow": []}])
+    }
+    assert found["int8 against float32"] == 2.0
 
 
 def test_bars_promise_int8_for_convolutions_only():
