@@ -31,9 +31,6 @@ FUSED = (
     "UNIDIRECTIONAL_SEQUENCE_LSTM is one operator: the gates and the cell state of its steps live inside it and are no tensors "
     "of the graph, so the first thing that can be compared is the row of hidden states that it gives out"
 )
-TRAINED = (
-    "its weights were trained further, so that its distance from the exported model is training and rounding together"
-)
 
 
 @dataclass(frozen=True)

@@ -211,7 +211,7 @@ def _layers(
         found: dict[str, Any] = {
             "variant": row["variant"],
             "signature": row["signature"],
-            "note": _note(row),
+            "note": layers.FUSED if "UNIDIRECTIONAL_SEQUENCE_LSTM" in row["ops"] else "",
             "rows": layers.ROWS,
             "tensors": [],
             "ranking": [],
@@ -234,20 +234,14 @@ def _layers(
         yield found
 
 
-def _note(row: dict[str, Any]) -> str:
-    """What has to be known to read a ranking."""
-    notes = [layers.TRAINED] if row["compression"] else []
-    notes += [layers.FUSED] if "UNIDIRECTIONAL_SEQUENCE_LSTM" in row["ops"] else []
-    return "; ".join(notes)
-
-
 def worst_rows(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The variants that are furthest off in raw units, and int8. Those judged by a tolerance, which round little, are left out.
+    """The variants that rounding puts furthest off in raw units, and int8.
 
-    Not in steps of their outputs, which are 256 times finer in an int16 file.
+    Not in steps of their outputs, which are 256 times finer in an int16 file. Left out are those judged by a tolerance,
+    which round little, and those trained further, whose distance is training and rounding together.
     """
     judged = [r for r in rows if r["quality"] and r["quality"]["max_abs"] is not None]
-    judged = [r for r in judged if r["judged_by"] == "decision" and not r["any_batch"]]
+    judged = [r for r in judged if r["judged_by"] == "decision" and not r["any_batch"] and not r["compression"]]
     judged.sort(key=lambda r: -r["quality"]["max_abs"])
     return judged[:WORST] + [r for r in judged[WORST:] if r["variant"] == "int8"]
 
