@@ -264,6 +264,7 @@ def test_start_on_a_taken_port_is_one_sentence(service: Service, lite_folder: Pa
         (["--bind", "192.0.2.1", "--allow-anonymous"], "cannot listen on 192.0.2.1"),
         (["--interpreters", "0"], "--interpreters 0 is no number of interpreters"),
         (["--poll", "-1"], "--poll -1.0 is no number of seconds"),
+        (["--runtime", "tflite-runtime"], "the runtime 'tflite-runtime' is not installed here"),
         (["--max-body", "0"], "--max-body 0 is no number of bytes"),
     ],
 )
@@ -312,7 +313,8 @@ def test_start_with_nothing_but_broken_files_fails_with_their_reasons(lite_folde
 
 def test_float_variant_answers_nan_with_nan(lite_folder: Path):
     """JSON has no NaN; TF Serving writes it bare, and so does the device."""
-    with start_service(lite_folder, "--variant", "float32", "--threads", "2") as service:
+    options = ["--variant", "float32", "--threads", "2", "--interpreters", "2"]
+    with start_service(lite_folder, *options, "--runtime", "ai-edge-litert") as service:
         body = f'{{"instances": [{IMAGE.replace("0.0", "NaN", 1)}]}}'
         answer = service.client.post("/v1/models/cnn:predict", content=body)
         assert answer.status_code == 200
