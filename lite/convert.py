@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lite.graph import copy_with, integer_operators, unroll
+from lite.softmax import portable_softmax
 from lite.variants import SERVING
 from models.errors import ModelError
 
@@ -80,6 +81,8 @@ class Converter:
         content = converter.convert()
         if variant.quantization == "weight-only":
             content = quantize_weights(content)
+        if variant.quantization == "int8":
+            content = portable_softmax(content)
         _, trained = self._compressed(variant.compression)
         return content, {"calibration": samples.describe() if samples else None, "compression": trained}
 
