@@ -3,14 +3,14 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup lock train export convert lite-report publish page build deploy-all demo check docker-check test test-fast test-all fuzz lint bench-serving edge-bundle edge-push bench-edge compare-import status doctor down clean versions promote rollback
+.PHONY: help setup lock train export convert lite-report publish page build deploy-all demo check docker-check test test-fast test-all fuzz lint bench-serving edge-bundle edge-push edge-arm bench-edge compare-import status doctor down clean versions promote rollback
 
 PY := .venv/bin/python
 TIMED := $(PY) -m deploy.timed
 BOOTSTRAP := sh deploy/bootstrap.sh
 PYTEST := $(PY) -m pytest
 # What the line makes below $ARTIFACTS, by name: that folder may hold something else too.
-BUILT := savedmodels evidence inputs lite web repository training data check standin run logs cold.json times.json
+BUILT := savedmodels evidence inputs lite web repository training data check standin edge arm run logs cold.json times.json
 
 export UV_NO_SYNC := 1
 export TF_CPP_MIN_LOG_LEVEL ?= 3
@@ -106,6 +106,9 @@ edge-push: host-named convert  ## the bundle onto a device by ssh, installed the
 .PHONY: host-named
 host-named:
 	@$(if $(HOST),:,echo "error: which device? write for example: make edge-push HOST=pi@raspberrypi.local" >&2; exit 2)
+
+edge-arm: convert  ## the bundle on emulated ARM machines, answers beside this one's: make edge-arm [ARCH=aarch64,armv7l]
+	@$(PY) -m compare.arm $(if $(ARCH),--arch "$(ARCH)") $(if $(VARIANTS),--variants "$(VARIANTS)")
 
 bench-edge: convert  ## what the .tflite files cost on this machine, TensorFlow beside them in the same run
 	@root="$${ARTIFACTS:-artifacts}"; mkdir -p "$${REPORTS:-reports}" && $(PY) -m export.sample_inputs "$$root/inputs" && \
