@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from lite.metadata import read_metadata
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 _DTYPES = {value: name.lower() for name, value in vars(schema.TensorType).items() if isinstance(value, int)}
 _OPERATORS = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
@@ -62,7 +65,8 @@ def inspect_kernels(content: bytes) -> dict[str, Any]:
     for operator in (graph.Operators(i) for i in range(graph.OperatorsLength())):
         if _operator_name(model.OperatorCodes(operator.OpcodeIndex())) in _WITH_KERNEL:
             read |= {operator.Inputs(i) for i in range(operator.InputsLength())}
-    kernels = []
+    kernels: list[NDArray] = []
+    zeros = 0
     for tensor in (graph.Tensors(i) for i in sorted(read) if i >= 0):
         buffer = model.Buffers(tensor.Buffer())
         if (
@@ -71,12 +75,18 @@ def inspect_kernels(content: bytes) -> dict[str, Any]:
             and (dtype := _DTYPES[tensor.Type()]) in ("float32", "int8")
         ):
             kernels.append(buffer.DataAsNumpy().view(dtype))
+            zeros += int(np.count_nonzero(kernels[-1] == _zero_point(tensor)))
     size = sum(kernel.size for kernel in kernels)
-    zeros = sum(kernel.size - np.count_nonzero(kernel) for kernel in kernels)
     return {
         "sparsity": round(zeros / size, 4) if size else 0.0,
         "distinct": max((len(np.unique(kernel)) for kernel in kernels), default=0),
     }
+
+
+def _zero_point(tensor: Any) -> int:
+    """What stands for 0.0: of kernels always 0, of a table that is looked up, which is quantized as activations are, any."""
+    quantization = tensor.Quantization()
+    return int(quantization.ZeroPoint(0)) if quantization is not None and quantization.ZeroPointLength() else 0
 
 
 def _operator_name(code: Any) -> str:
