@@ -1,7 +1,7 @@
 """``make edge-bundle``: one archive with all that a device needs: service, wheels, models, a way to install them.
 
     export-once-edge/
-        install.sh, export-once-edge.service    edge/README.md says how they are used
+        install.sh, export-once-edge.service    edge/DEVICE.md says how they are used
         edge/                                   the package's source, with its lock
         wheels/*.whl                            everything the lock asks for there; requirements-<arch>-<cpXY>.txt: their hashes
         models/<model>/<version>/<variant>.tflite + .json
@@ -78,7 +78,7 @@ def write_archive(path: Path, contents: Contents) -> None:
 
 def _package() -> Contents:
     """The room's own files: what its image copies too."""
-    paths = [*EDGE.glob("*.py"), *(EDGE / name for name in ("pyproject.toml", "requirements.txt", "README.md"))]
+    paths = [*EDGE.glob("*.py"), *(EDGE / name for name in ("pyproject.toml", "requirements.txt", "README.md", "DEVICE.md"))]
     contents = {f"edge/{path.name}": path.read_bytes() for path in paths}
     contents |= {name: (EDGE / name).read_bytes() for name in ("install.sh", f"{NAME}.service")}
     contents["LICENSE"] = (REPOSITORY / "LICENSE").read_bytes()

@@ -73,9 +73,7 @@ def test_float_answers_are_those_of_litert(answers_of: Callable[[str], Answers],
 
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("runtime", OTHERS)
-def test_int8_answers_of_the_built_in_kernels_are_alike(
-    answers_of: Callable[[str], Answers], runtime: str, model: str
-):
+def test_int8_answers_of_the_built_in_kernels_are_alike(answers_of: Callable[[str], Answers], runtime: str, model: str):
     """XNNPACK rounds in its own way, which tflite-runtime does not have for int8."""
     expected, answers = answers_of("ai-edge-litert"), answers_of(runtime)
     key = f"{model}/int8/none"
