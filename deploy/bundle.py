@@ -78,7 +78,10 @@ def write_archive(path: Path, contents: Contents) -> None:
 
 def _package() -> Contents:
     """The room's own files: what its image copies too."""
-    paths = [*EDGE.glob("*.py"), *(EDGE / name for name in ("pyproject.toml", "requirements.txt", "README.md", "DEVICE.md"))]
+    paths = [
+        *EDGE.glob("*.py"),
+        *(EDGE / name for name in ("pyproject.toml", "requirements.txt", "README.md", "DEVICE.md")),
+    ]
     contents = {f"edge/{path.name}": path.read_bytes() for path in paths}
     contents |= {name: (EDGE / name).read_bytes() for name in ("install.sh", f"{NAME}.service")}
     contents["LICENSE"] = (REPOSITORY / "LICENSE").read_bytes()
