@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 WORKERS = 2  # each holds TensorFlow, about 700 MB
 SCHEMA = 2  # of the json; a new number has every file made again
-_NAMES = ("convert", "inspect", "metadata", "reasons", "graph", "softmax", "variants")
+_NAMES = ("bias", "convert", "inspect", "metadata", "reasons", "graph", "softmax", "variants")
 CODE = [Path(__file__).with_name(f"{name}.py") for name in _NAMES]
 # What a .tflite file itself holds of its json.
 _IN_THE_FILE = ("model", "version", "variant", "signature", "source_sha256", "affine")

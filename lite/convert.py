@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lite.bias import own_biases
 from lite.graph import copy_with, integer_operators, unroll
 from lite.softmax import portable_softmax
 from lite.variants import SERVING
@@ -83,6 +84,8 @@ class Converter:
             content = quantize_weights(content)
         if variant.quantization == "int8":
             content = portable_softmax(content)
+        if variant.integer:
+            content = own_biases(content)
         _, trained = self._compressed(variant.compression)
         return content, {"calibration": samples.describe() if samples else None, "compression": trained}
 
