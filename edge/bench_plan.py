@@ -53,10 +53,8 @@ class Plan:
         """The rows to ask by kind, and where they come from. Raises ModelFileError for damaged ones."""
         if self.recorded.is_file():
             return read_inputs(self.recorded), f"recorded in {self.recorded}"
-        # The json of a file in raw units has the range; that of a quantized one the normalisation.
-        described = sorted(
-            self.described(), key=lambda d: (not any(t.get("range") for t in d["inputs"]), not d["affine"]["inputs"])
-        )
+        # The normalisation, which is nearer to the data than the range, stands in the json of a normalised file alone.
+        described = sorted(self.described(), key=lambda d: not d["affine"]["inputs"])
         return (make_up_inputs(described[0]) if described else {}), MADE_UP
 
     @property

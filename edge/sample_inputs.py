@@ -35,7 +35,7 @@ def read_inputs(path: Path) -> dict[str, Tensors]:
 
 
 def make_up_inputs(description: Mapping[str, Any]) -> dict[str, Tensors]:
-    """Uniform rows inside the range that a model's json states; without one, its normalisation's reference ± scale."""
+    """Uniform rows: each column's mean ± scale where the json's normalisation has them, else inside the range that it states."""
     generator = np.random.default_rng(0)
     tensors = {}
     for told in description["inputs"]:
@@ -49,12 +49,11 @@ def make_up_inputs(description: Mapping[str, Any]) -> dict[str, Tensors]:
 
 
 def _limits(stated: Any, affine: Mapping[str, Any] | None, *, whole: bool) -> tuple[NDArray, NDArray]:
+    if affine and not isinstance(affine["ref"], str):
+        reference, scale = np.asarray(affine["ref"]), np.asarray(affine["scale"])
+        return reference - scale, reference + scale
     if stated:
         return np.asarray(stated[0]), np.asarray(stated[1])
-    if affine:
-        scale = np.asarray(affine["scale"])
-        reference = np.zeros_like(scale) if isinstance(affine["ref"], str) else np.asarray(affine["ref"])
-        return reference - scale, reference + scale
     return np.asarray(0 if whole else -1), np.asarray(1)
 
 
