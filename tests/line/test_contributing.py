@@ -17,7 +17,10 @@ from tests.line.copy_of_repository import copy_repository
 if TYPE_CHECKING:
     from pathlib import Path
 
-ENVIRONMENTS = (".venv", "edge/.venv", "serving/server/.venv", "web/.venv", "web/converter/.venv", "web/demo/dist")
+ENVIRONMENTS = (
+    *(".venv", "edge/.venv", "edge/tflite-runtime/.venv", "serving/server/.venv", "web/.venv", "web/converter/.venv"),
+    "web/demo/dist",
+)
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +78,9 @@ def test_new_model_has_a_row_on_every_target_and_none_fails(line):
     }
     assert ours <= found.keys()
     assert "fail" not in found.values(), [row for row in rows if row["verdict"] == "fail"]
-    assert all(verdict == "pass" for target, verdict in found.items() if not target.startswith("tfjs"))
+    # What is asked through an environment that a machine may lack (Python 3.11, a browser) may be skipped.
+    optional = ("tfjs-", "lite-int8@")
+    assert all(verdict == "pass" for target, verdict in found.items() if not target.startswith(optional))
 
 
 def test_new_target_is_judged_like_the_others(line):
