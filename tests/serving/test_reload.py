@@ -297,7 +297,8 @@ def test_polled_config_file_is_applied_undoes_reloads_and_may_be_broken(reposito
         assert served(client) == {1}
         config.write_text(models(model("mlp", mlp, "all {}"), model("second", mlp)))
         wait_for(lambda: served(client) == {1, 2}, "the changed policy")
-        wait_for(lambda: client.predict("second", ROW), "the second model")
+        wait_for(lambda: served_or_none(client, "second"), "the second model")
+        assert client.predict("second", ROW)
         client.reload_config(models(model("third", mlp)))
         wait_for(lambda: not served_or_none(client, "third"), "the reload is undone")
         wait_for(lambda: served_or_none(client, "mlp") == {1, 2}, "what the file says")
