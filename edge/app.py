@@ -11,6 +11,7 @@ import os
 import re
 import sys
 import traceback
+from functools import lru_cache
 from http import HTTPStatus
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from edge.runtime import LiteModel
 
 PREDICT = re.compile(r"/v1/models/([A-Za-z0-9_.-]+)(?:/versions/([0-9]{1,18}))?:predict")
+STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
 
 
 class EdgeRequest(Request):
@@ -58,14 +60,14 @@ class EdgeFlask(Flask):
         if model is None:
             return super().wsgi_app(environ, start_response)
         try:
-            status, body = HTTPStatus.OK, self.answer(model, environ["wsgi.input"].read())
+            status, body = 200, self.answer(model, environ["wsgi.input"].read())
         except EdgeError as error:
-            status, body = HTTPStatus(error.status), _error(error)
+            status, body = error.status, _error(error)
         except Exception as error:
-            status, body = HTTPStatus.INTERNAL_SERVER_ERROR, _unforeseen(error)
+            status, body = 500, _unforeseen(error)
         headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
-        start_response(f"{status.value} {status.phrase}", headers)
-        self.metrics.request("predict", model, status.value, perf_counter() - started)
+        start_response(STATUS_LINES[status], headers)
+        self.metrics.request("predict", model, status, perf_counter() - started)
         return [body]
 
     def full_dispatch_request(self) -> Response:
@@ -80,7 +82,8 @@ class EdgeFlask(Flask):
         inputs, by_row = parse_request(body, model.inputs)
         started = perf_counter()
         outputs = model.predict(inputs)
-        self.metrics.inference(model, max(map(len, inputs.values())), perf_counter() - started)
+        rows = max(map(len, inputs.values()))
+        self.metrics.inference(model, rows, perf_counter() - started)
         return format_answer(outputs, rows=by_row)
 
     def is_allowed(self, header: str | None) -> bool:
@@ -88,10 +91,10 @@ class EdgeFlask(Flask):
 
     def _plainly_asked(self, environ: WSGIEnvironment) -> LiteModel | None:
         """The model of a prediction that may be made: known, allowed, of a known and allowed length; else None."""
-        path = PREDICT.fullmatch(environ["PATH_INFO"])
+        asked = _prediction(environ["PATH_INFO"])
         length = environ.get("CONTENT_LENGTH", "")
         if (
-            not path
+            not asked
             or environ["REQUEST_METHOD"] != "POST"
             or not (length.isdecimal() and int(length) <= self.body_limit)
         ):
@@ -99,7 +102,7 @@ class EdgeFlask(Flask):
         if not self.is_allowed(environ.get("HTTP_AUTHORIZATION")):
             return None
         try:
-            return self.library.find(path[1], int(path[2]) if path[2] else None)
+            return self.library.find(*asked)
         except EdgeError:
             return None
 
@@ -186,6 +189,13 @@ def create_app(library: ModelLibrary, *, token: bytes | None, body_limit: int) -
         return Response(_unforeseen(error), status=500, mimetype="application/json")
 
     return app
+
+
+@lru_cache(maxsize=256)
+def _prediction(path: str) -> tuple[str, int | None] | None:
+    """The model and the version that a path asks for a prediction; None for any other path."""
+    asked = PREDICT.fullmatch(path)
+    return (asked[1], int(asked[2]) if asked[2] else None) if asked else None
 
 
 def _error(error: EdgeError) -> bytes:

@@ -6,6 +6,7 @@ Source: TF Serving REST API, "Predict API". NaN, Infinity and -Infinity are numb
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -53,8 +54,9 @@ def format_answer(outputs: Tensors, *, rows: bool) -> bytes:
     elif rows:
         content = [dict(zip(outputs, values, strict=True)) for values in zip(*outputs.values(), strict=True)]
     answer = {"predictions" if rows else "outputs": content}
-    if all(np.isfinite(value).all() for value in outputs.values()):
-        return orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY, default=_plain)
+    body = orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY, default=_plain)
+    if b"null" not in body:  # its word for NaN and infinity
+        return body
     return json.dumps(answer, default=_plain).encode()
 
 
@@ -127,10 +129,19 @@ def _array(value: Any, tensor: Tensor) -> np.ndarray:
     accepted = "iuf" if dtype.kind == "f" else dtype.kind if dtype.kind == "b" else "iu"
     if array.dtype.kind not in accepted:
         raise RequestError(f"JSON Value: input {tensor.name!r} holds {_content(array)}; expected type: {dtype}")
-    if dtype.kind in "iu" and (array.min() < np.iinfo(dtype).min or array.max() > np.iinfo(dtype).max):
-        raise RequestError(f"input {tensor.name!r} holds a number that is too large for {dtype}")
+    if dtype.kind in "iu":
+        low, high = _limits(dtype)
+        if np.minimum.reduce(array, axis=None) < low or np.maximum.reduce(array, axis=None) > high:
+            raise RequestError(f"input {tensor.name!r} holds a number that is too large for {dtype}")
+        return array.astype(dtype)
     with np.errstate(over="ignore"):  # 1e39 becomes infinity, as in TF Serving
         return array.astype(dtype)
+
+
+@lru_cache
+def _limits(dtype: np.dtype) -> tuple[int, int]:
+    limits = np.iinfo(dtype)
+    return int(limits.min), int(limits.max)
 
 
 def _content(array: np.ndarray) -> str:

@@ -37,7 +37,9 @@ def find_descriptions(folder: Path, variant: str) -> list[Path]:
 
 
 def _descriptions(folder: Path, variant: str) -> list[Path]:
-    return sorted(path for path in folder.glob(f"*/*/{variant}.json") if path.parent.name.isdigit())
+    """By model, its highest version first."""
+    found = (path for path in folder.glob(f"*/*/{variant}.json") if path.parent.name.isdigit())
+    return sorted(found, key=lambda path: (path.parent.parent.name, -int(path.parent.name)))
 
 
 def check_folder(folder: Path, variant: str) -> int:
@@ -71,7 +73,7 @@ class Version:
     settled: bool = True
 
 
-Served = dict[str, dict[int, Version]]
+Served = dict[str, dict[int, Version]]  # the highest version of a model first
 
 
 class ModelLibrary:
@@ -114,13 +116,11 @@ class ModelLibrary:
         Raises NotFoundError for an unknown one, ModelFileError for one that could not be loaded.
         """
         known = self._served.get(name, {})
-        if version is None:
-            loaded = [number for number, found in known.items() if found.model]
-            version = max(loaded or known, default=None)
-        if version in known:
-            found = known[version]
+        asked = known.values() if version is None else [known[version]] if version in known else []
+        for found in asked:
             if found.model:
                 return found.model
+        for found in asked:
             if found.problem:
                 raise found.problem
         wanted = f"Latest({name})" if version is None else f"Specific({name}, {version})"
@@ -135,9 +135,7 @@ class ModelLibrary:
         known = self._served.get(name)
         if not known:
             raise NotFoundError(f"Could not find any versions of model {name}")
-        return {
-            number: None if known[number].model else known[number].problem for number in sorted(known, reverse=True)
-        }
+        return {number: None if version.model else version.problem for number, version in known.items()}
 
     def reload(self, *, patient: bool) -> list[str]:
         """Take over what is new in the folder, let go of what is gone; returns what was done, in sentences.
@@ -211,12 +209,11 @@ class ModelLibrary:
         return told
 
     def _describe(self, name: str, versions: dict[int, Version]) -> dict[str, Any]:
-        loaded = [number for number, version in versions.items() if version.model]
         return {
             "name": name,
             "variant": self.variant,
-            "default_version": max(loaded, default=None),
-            "versions": [_describe_version(number, versions[number]) for number in sorted(versions, reverse=True)],
+            "default_version": next((number for number, version in versions.items() if version.model), None),
+            "versions": [_describe_version(number, version) for number, version in versions.items()],
         }
 
 

@@ -45,10 +45,10 @@ class Metrics:
         self._rows = Counter("edge_rows", "Rows predicted.", ("model", "version"), registry=self.registry)
         self.registry.register(_Models(library))
         ProcessCollector(registry=self.registry)  # process_resident_memory_bytes, process_cpu_seconds_total, …
-        self._series: dict[tuple[str, ...], tuple[Any, ...]] = {}  # found again without prometheus_client's lock
+        self._series: dict[tuple[str | int, ...], tuple[Any, ...]] = {}  # found again without prometheus_client's lock
 
     def request(self, method: str, model: LiteModel | None, status: int, seconds: float) -> None:
-        key = (method, model.name if model else "", str(model.version) if model else "", str(status))
+        key = (method, model.name, model.version, status) if model else (method, "", "", status)
         series = self._series.get(key)
         if series is None:
             series = self._series[key] = self._requests.labels(*key), self._seconds.labels(*key[:3])
@@ -56,7 +56,7 @@ class Metrics:
         series[1].observe(seconds)
 
     def inference(self, model: LiteModel, rows: int, seconds: float) -> None:
-        key = (model.name, str(model.version))
+        key = (model.name, model.version)
         series = self._series.get(key)
         if series is None:
             series = self._series[key] = self._inference.labels(*key), self._rows.labels(*key)
@@ -78,6 +78,14 @@ class _Models:
         for model in self._library.models():
             models.add_metric([], {"model": model.name, "version": str(model.version), "variant": model.variant, "sha256": model.sha256})  # fmt: skip
         yield models
+        spent = CounterMetricFamily(
+            "edge_invoke_cpu_seconds",
+            "CPU time of invoke(), on the requests' threads. What process_cpu_seconds has beyond it the service took.",
+            labels=["model", "version"],
+        )
+        for model in self._library.models():
+            spent.add_metric([model.name, str(model.version)], model.invoke_cpu_seconds)
+        yield spent
         reloads = CounterMetricFamily("edge_model_reloads", "New files taken over, and refused.", labels=["result"])
         for result, number in self._library.reloads.items():
             reloads.add_metric([result], number)

@@ -47,6 +47,7 @@ class LiteModel:
         affine = self.description["affine"]
         self.inputs = [Tensor.from_json(t, affine["inputs"].get(t["name"])) for t in self.description["inputs"]]
         self.outputs = [Tensor.from_json(t, affine["outputs"].get(t["name"])) for t in self.description["outputs"]]
+        self._names = {tensor.name for tensor in self.inputs}
         self._runtime, version = choose_runtime(runtime)
         self.runtime = f"{self._runtime} {version}"  # "ai-edge-litert 2.3.0"
         self._pool = InterpreterPool(self._make_interpreter, size=interpreters)
@@ -76,6 +77,11 @@ class LiteModel:
         """Rows per invocation; None where the file takes any number at once."""
         return self.inputs[0].batch
 
+    @property
+    def invoke_cpu_seconds(self) -> float:
+        """CPU time of all invocations so far, on the threads that asked for them."""
+        return self._pool.invoke_cpu_seconds()
+
     def predict(self, inputs: Tensors) -> Tensors:
         """``{name: [N, …]}`` in raw units → ``{name: [N, …]}`` in raw units; N = 0 gives empty outputs.
 
@@ -98,8 +104,7 @@ class LiteModel:
 
     def invoke(self, prepared: Tensors) -> Tensors:
         """One invocation: the file's inputs, ``batch`` rows of them, → the file's outputs, neither in raw units."""
-        with self._pool.borrow() as interpreter:
-            return self._run(interpreter, prepared)
+        return self._pool.lend(lambda interpreter: self._run(interpreter, prepared))
 
     def warm_up(self) -> None:
         """One invocation on zeros. Raises ModelFileError for a file that the runtime loads but cannot run."""
@@ -110,17 +115,19 @@ class LiteModel:
 
     def _check(self, inputs: Tensors) -> int:
         """The number of rows."""
-        names = {tensor.name for tensor in self.inputs}
-        if set(inputs) != names:
-            extra, missing = sorted(set(inputs) - names), sorted(names - set(inputs))
+        if inputs.keys() != self._names:
+            extra, missing = sorted(inputs.keys() - self._names), sorted(self._names - inputs.keys())
             raise RequestError(
-                f"input size does not match signature: {len(inputs)}!={len(names)} "
+                f"input size does not match signature: {len(inputs)}!={len(self._names)} "
                 f"Sent extra: {{{','.join(extra)}}}. Missing but required: {{{','.join(missing)}}}."
             )
+        rows = {}
         for tensor in self.inputs:
-            tensor.check(inputs[tensor.name])
-        rows = {tensor.name: len(inputs[tensor.name]) for tensor in self.inputs if tensor.shape}
-        if len(set(rows.values())) > 1:
+            value = inputs[tensor.name]
+            tensor.check(value)
+            if value.shape:
+                rows[tensor.name] = value.shape[0]
+        if len(rows) > 1 and len(set(rows.values())) > 1:
             raise RequestError(f"the inputs have different numbers of rows: {rows}; send the same number for each")
         return next(iter(rows.values()), 1)
 
@@ -129,13 +136,12 @@ class LiteModel:
 
     def _invoke_rows(self, prepared: Tensors, rows: int) -> Tensors:
         size = self.batch or rows
-        with self._pool.borrow() as interpreter:
-            if rows <= size:
-                return self._run(interpreter, prepared)
-            parts = [
-                self._run(interpreter, {name: value[start : start + size] for name, value in prepared.items()})
-                for start in range(0, rows, size)
-            ]
+        if rows <= size:
+            return self.invoke(prepared)
+        batches = [
+            {name: value[start : start + size] for name, value in prepared.items()} for start in range(0, rows, size)
+        ]
+        parts = self._pool.lend(lambda interpreter: [self._run(interpreter, batch) for batch in batches])
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def _run(self, interpreter: NamedInterpreter, inputs: Tensors) -> Tensors:
@@ -156,8 +162,7 @@ class LiteModel:
             raise ModelFileError(
                 f"{self.path} is no file that lite/ makes ({in_words(error)}); convert it again"
             ) from error
-        names = {tensor.name for tensor in self.inputs}, {tensor.name for tensor in self.outputs}
-        if (set(interpreter.inputs), set(interpreter.outputs)) != names:
+        if (interpreter.inputs.keys(), interpreter.outputs.keys()) != (self._names, {t.name for t in self.outputs}):
             raise ModelFileError(f"{self.path} has other inputs or outputs than its json says; convert it again")
         return interpreter
 

@@ -46,7 +46,7 @@ class Affine:
         """``ref`` shaped to broadcast against a tensor of that rank: per row for ``last``, float32."""
         if not isinstance(self.ref, str):
             return self.ref
-        last = raw[self.ref][:, -1].astype(np.float32)  # [N, …]
+        last = raw[self.ref][:, -1].astype(np.float32, copy=False)  # [N, …]
         return last.reshape(len(last), *[1] * (rank - last.ndim), *last.shape[1:])
 
 
@@ -72,11 +72,11 @@ class Tensor:
             affine=Affine.from_json(affine) if affine else None,
         )
 
-    @property
+    @cached_property
     def raw_dtype(self) -> np.dtype:
         return np.dtype(np.float32) if self.scale is not None else self.dtype
 
-    @property
+    @cached_property
     def batch(self) -> int | None:
         """Rows per invocation: None where free."""
         return self.shape[0] if self.shape else 1
@@ -88,29 +88,33 @@ class Tensor:
             value = (value - self.affine.reference(raw, value.ndim)) / self.affine.scale
         if self.scale is None:
             return np.ascontiguousarray(value, self.dtype)
-        if not np.isfinite(value).all():
+        if not np.logical_and.reduce(np.isfinite(value), axis=None):
             raise RequestError(
                 f"input {self.name!r} holds NaN or infinity (or is too large for float32), which a quantized model "
                 "cannot represent; send finite numbers or use a float model"
             )
-        # In place, and without np.clip, which takes as long as all the rest.
-        steps = np.asarray(value / np.float32(self.scale))
+        # In place, by arrays that are there already, and without np.clip, which takes as long as all the rest.
+        scale, zero_point, low, high = self._steps
+        steps = np.asarray(value / scale)
         np.rint(steps, out=steps)
-        steps += self.zero_point or 0
-        low, high = self._limits
+        np.add(steps, zero_point, out=steps)
         np.maximum(steps, low, out=steps)
         np.minimum(steps, high, out=steps)
         return steps.astype(self.dtype)
 
     @cached_property
-    def _limits(self) -> tuple[int, int]:
+    def _steps(self) -> tuple[NDArray, NDArray, NDArray, NDArray]:
+        """Scale, zero point, least and greatest step, float32 []."""
         limits = np.iinfo(self.dtype)
-        return int(limits.min), int(limits.max)
+        numbers = self.scale, self.zero_point or 0, limits.min, limits.max
+        scale, zero_point, low, high = (np.asarray(number, np.float32) for number in numbers)
+        return scale, zero_point, low, high
 
     def to_raw(self, value: NDArray, raw_inputs: Mapping[str, NDArray]) -> NDArray:
         """What the file gives → raw units, ``raw_dtype``."""
         if self.scale is not None:
-            value = (value.astype(np.float32) - np.float32(self.zero_point)) * np.float32(self.scale)
+            scale, zero_point, _, _ = self._steps
+            value = (value.astype(np.float32) - zero_point) * scale
         if self.affine:
             value = value * self.affine.scale + self.affine.reference(raw_inputs, value.ndim)
         return value.astype(self.raw_dtype, copy=False)
@@ -119,11 +123,12 @@ class Tensor:
         """Raises RequestError when a raw input does not fit. The batch axis takes any number of whole batches."""
         if value.dtype != self.raw_dtype:
             raise RequestError(f"input {self.name!r} has dtype {value.dtype}; the model takes {self.raw_dtype}")
-        fits = value.ndim == len(self.shape) and all(
-            want is None or have == want for have, want in zip(value.shape[1:], self.shape[1:], strict=False)
+        have, want = value.shape, self.shape
+        fits = len(have) == len(want) and (
+            have[1:] == want[1:] or all(w is None or h == w for h, w in zip(have[1:], want[1:], strict=True))
         )
-        if fits and self.batch and value.ndim:
-            fits = value.shape[0] % self.batch == 0
+        if fits and self.batch and have:
+            fits = have[0] % self.batch == 0
         if not fits:
             wanted = ", ".join("any" if size is None else str(size) for size in self.describe()["shape"])
             more = f", or whole multiples of {self.batch} rows" if self.batch not in (None, 1) else ""

@@ -43,6 +43,8 @@ def bars(models: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
             own = service["own_cpu_us"]
             holds = None if own is None else own <= SERVICE_BAR_US
             found.append(_bar(model, "edge service beyond invoke()", own, "µs", SERVICE_BAR_US, holds))
+            least = service["least_own_cpu_us"]
+            found.append(_bar(model, "edge service beyond invoke(), least", least, "µs", None, None))
     return [bar for bar in found if bar["value"] is not None]
 
 

@@ -43,12 +43,12 @@ class Effort:
     rounds: int = 12
     seconds: float = 0.008
     memory_repeats: int = 3
-    requests: int = 200  # of one block to the service
-    service_rounds: int = 4
+    service_rounds: int = 25
+    service_seconds: float = 0.1  # of one block of requests
     tensorflow: tuple[int | None, ...] = (1, None)  # threads; None is TensorFlow's own choice
 
 
-QUICK = Effort(rounds=2, seconds=0.002, memory_repeats=1, requests=20, service_rounds=1, tensorflow=(1,))
+QUICK = Effort(rounds=2, seconds=0.002, memory_repeats=1, service_rounds=2, service_seconds=0.05, tensorflow=(1,))
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def measure(selection: Selection, *, threads: Sequence[int]) -> list[dict[str, A
             tell(".")
         tell(" service")
         served = [e for e in exports if any(f.variant == VARIANT and not f.error for f in files[e])]
-        costs = service_costs(served, lite, rounds=effort.service_rounds, requests=effort.requests, tell=tell)
+        costs = service_costs(served, rounds=effort.service_rounds, seconds=effort.service_seconds, tell=tell)
         for model in models:
             model["service"] = costs.get(model["model"])
             model["recommended"] = recommend(model["variants"])

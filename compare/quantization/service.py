@@ -2,71 +2,115 @@
 
 from __future__ import annotations
 
+import re
+import socket
+import statistics
+import time
 from typing import TYPE_CHECKING, Any
 
-from compare.guard import Guard
+import httpx
+
+from compare.cpu_time import cpu_seconds
 from compare.own_services import own_services
-from compare.quantization.lite_bench import XNNPACK, Setting
+from deploy.ports import port
+from loadtest.questions import questions
 from models.artifacts import artifacts_root
 from models.errors import TargetError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from compare.bench import Block
     from export.bundle import Export
 
-TARGET, VARIANT = "edge-http", "int8"  # the service and the files that the deployment has it run
-BARE = Setting("invoke", XNNPACK, 1)
-TIMEOUT = 120.0
+VARIANT = "int8"  # the files that the deployment has the service run
 
 
 def service_costs(
-    exports: Sequence[Export], lite: Guard, *, rounds: int, requests: int, tell: Callable[[str], None]
+    exports: Sequence[Export], *, rounds: int, seconds: float, tell: Callable[[str], None]
 ) -> dict[str, dict[str, Any]]:
-    """By model: CPU time of the service's processes per kept-alive request, of ``invoke()`` in the same run, and what is left.
+    """By model: CPU time of the service's processes per request on a kept-alive connection, of ``invoke()``, and what is left.
 
-    The service is the real one, on a free port, over the artefacts of this run.
+    The service is the real one, on a free port, over the artefacts of this run; ``rounds`` blocks of ``seconds``, their
+    median and the least: a machine's other work only adds. It counts the CPU time of ``invoke()`` itself: called in a loop of its own, the interpreter would
+    have the caches for itself and take less.
     """
     if not exports:
         return {}
-    with own_services(artifacts_root(), serving=False) as unwell, Guard() as asking:
-        if reason := unwell.get("edge"):
-            return {export.model: _cost([], [], reason) for export in exports}
+    with own_services(artifacts_root(), serving=False) as unwell:
         found = {}
         for export in exports:
-            found[export.model] = _of_one(export, asking, lite, rounds, requests)
+            try:
+                if reason := unwell.get("edge"):
+                    raise TargetError(reason)
+                found[export.model] = _costs(_measure(export, rounds, seconds), None)
+            except TargetError as error:
+                found[export.model] = _costs([], str(error))
             tell(".")
         return found
 
 
-def _of_one(export: Export, asking: Guard, lite: Guard, rounds: int, requests: int) -> dict[str, Any]:
-    asked: list[Block] = []
-    invoked: list[Block] = []
+def _measure(export: Export, rounds: int, seconds: float) -> list[tuple[float, float, int]]:
+    """Of each block the CPU seconds of the service, those of ``invoke()`` among them, and the number of requests."""
+    asked = [question.request for question in questions(export, "rest")]
+    worker = _get("/healthz").json()["pid"]
+    _load(asked, seconds)  # warm-up
+    blocks = []
+    for _ in range(rounds):
+        before = cpu_seconds(worker), _invoked(export)
+        answered = _load(asked, seconds)
+        after = cpu_seconds(worker), _invoked(export)
+        if before[0] is None or after[0] is None:
+            raise TargetError("the CPU time of the service's process cannot be read here")
+        blocks.append((after[0] - before[0], after[1] - before[1], answered))
+    return blocks
+
+
+def _load(asked: Sequence[bytes], seconds: float) -> int:
+    """Ask one after another for so long, by plain sockets: a client that works much slows down who answers it beside it.
+
+    Returns the number of requests. Whether an answer is right, the target ``edge-http`` says.
+    """
+    answered, end = 0, time.perf_counter() + seconds
     try:
-        asking.call("first", TARGET, export, "serving_default", timeout=TIMEOUT)
-        asking.call("steady", TARGET, export, "serving_default", requests, 0, timeout=TIMEOUT)  # warm-up
-        for turn in range(rounds):
-            asked.append(asking.call("steady", TARGET, export, "serving_default", requests, turn, timeout=TIMEOUT))
-            invoked.append(lite.call("steady", export, VARIANT, BARE, 0.02, timeout=TIMEOUT))
-    except TargetError as error:
-        return _cost([], [], str(error))
-    if any(block.cpu_seconds is None for block in asked):
-        return _cost([], [], "the CPU time of the service's process cannot be read here")
-    return _cost(asked, invoked, None)
+        with socket.create_connection(("127.0.0.1", port("EDGE_PORT")), timeout=10) as connection:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            while time.perf_counter() < end:
+                connection.sendall(asked[answered % len(asked)])
+                answer = connection.recv(1 << 16)  # a short one, written at once
+                if not (answer.startswith(b"HTTP/1.1 200 ") and answer.endswith(b"}")):
+                    raise TargetError(f"the edge service refused a request: {answer[:200].decode(errors='replace')}")
+                answered += 1
+    except OSError as error:
+        raise TargetError(f"the edge service ended the connection ({error})") from error
+    return answered
 
 
-def _cost(asked: Sequence[Block], invoked: Sequence[Block], error: str | None) -> dict[str, Any]:
-    request, invoke = _cpu_us(asked), _cpu_us(invoked)
+def _invoked(export: Export) -> float:
+    """CPU seconds of all invocations of a model so far."""
+    labels = re.escape(f'{{model="{export.model}",version="{export.version}"}}')
+    found = re.search(rf"^edge_invoke_cpu_seconds_total{labels} (\S+)$", _get("/metrics").text, re.MULTILINE)
+    if not found:
+        raise TargetError("the edge service's metrics do not tell the CPU time of invoke()")
+    return float(found[1])
+
+
+def _get(path: str) -> httpx.Response:
+    try:
+        return httpx.get(f"http://127.0.0.1:{port('EDGE_PORT')}{path}", trust_env=False).raise_for_status()
+    except httpx.HTTPError as error:
+        raise TargetError(f"the edge service does not answer ({error or type(error).__name__})") from error
+
+
+def _costs(blocks: Sequence[tuple[float, float, int]], error: str | None) -> dict[str, Any]:
+    def median_us(costs: list[float]) -> float | None:
+        return statistics.median(costs) * 1e6 if costs else None
+
+    own = [(cpu - invoke) / n for cpu, invoke, n in blocks]
     return {
-        "request_cpu_us": request,
-        "invoke_cpu_us": invoke,
-        "own_cpu_us": request - invoke if request is not None and invoke is not None else None,
-        "n": sum(len(block.seconds) for block in asked),
+        "request_cpu_us": median_us([cpu / n for cpu, _, n in blocks]),
+        "invoke_cpu_us": median_us([invoke / n for _, invoke, n in blocks]),
+        "own_cpu_us": median_us(own),
+        "least_own_cpu_us": min(own) * 1e6 if own else None,
+        "n": sum(n for *_, n in blocks),
         "error": error,
     }
-
-
-def _cpu_us(blocks: Sequence[Block]) -> float | None:
-    calls = sum(len(block.seconds) for block in blocks)
-    return sum(block.cpu_seconds or 0.0 for block in blocks) / calls * 1e6 if calls else None

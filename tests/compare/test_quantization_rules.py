@@ -111,7 +111,14 @@ def model(*rows, name="cnn", stand_in=False):
         ],
         "layers": [],
         "calibration": None,
-        "service": {"request_cpu_us": 450.0, "invoke_cpu_us": 12.0, "own_cpu_us": 438.0, "n": 100, "error": None},
+        "service": {
+            "request_cpu_us": 450.0,
+            "invoke_cpu_us": 12.0,
+            "own_cpu_us": 438.0,
+            "least_own_cpu_us": 300.0,
+            "n": 100,
+            "error": None,
+        },
         "recommended": recommend(rows),
     }
 

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -59,14 +58,20 @@ def test_calls_at_once_get_an_interpreter_each_and_the_next_one_waits(
 ):
     model = LiteModel(exports["cnn", 2].lite("int8"), interpreters=3)
     rows = rows_of(exports["cnn", 2], 1)
-    lent: list[NamedInterpreter] = []
-    with ThreadPoolExecutor(1) as other, ExitStack() as stack:
-        for _ in range(3):
-            lent.append(stack.enter_context(model._pool.borrow()))
-        assert len(set(map(id, lent))) == len(made) == 3
-        waiting = other.submit(model.predict, rows)
+    all_lent, may_end = threading.Barrier(4), threading.Event()
+
+    def hold(interpreter: NamedInterpreter) -> int:
+        all_lent.wait(60)
+        assert may_end.wait(60)
+        return id(interpreter)
+
+    with ThreadPoolExecutor(4) as threads:
+        lent = [threads.submit(model._pool.lend, hold) for _ in range(3)]
+        all_lent.wait(60)
+        waiting = threads.submit(model.predict, rows)
         assert not waiting.done()
-        stack.close()
+        may_end.set()
+        assert len({one.result(timeout=60) for one in lent}) == len(made) == 3
         waiting.result(timeout=60)
     assert len(made) == 3
 
