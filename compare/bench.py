@@ -47,6 +47,9 @@ class Bench:
     def unavailable(self, name: str) -> str | None:
         return find_target(name).unavailable()
 
+    def known_fault(self, name: str, export: Export) -> str | None:
+        return find_target(name).known_fault(export)
+
     def first(self, name: str, export: Export, signature: str) -> float:
         """Open a session and ask once: milliseconds."""
         target = self._prepared(name)

@@ -38,6 +38,9 @@ FLAGS = (
     "--use-gl=angle",
     "--use-angle=swiftshader",
     "--enable-unsafe-swiftshader",
+    # The same for WebGPU, which is off by default without hardware.
+    "--enable-unsafe-webgpu",
+    "--use-webgpu-adapter=swiftshader",
 )
 Scheme = Literal["light", "dark"]
 PROFILE = "export-once-chromium-"

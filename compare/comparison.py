@@ -119,6 +119,8 @@ class Comparison:
                 return
             row.first_ms = self._call(row, "first", row.export, row.signature)
             row.verdict = self._call(row, "verify", row.export, row.signature, self._budget.evidence)
+            if row.verdict.verdict == "fail" and (known := self._call(row, "known_fault", row.export)):
+                row.verdict = replace(row.verdict, verdict="info", reason=f"{known}; {row.verdict.reason}", next="")
             row.facts = self._call(row, "facts", row.export, row.signature)
             row.nonfinite = self._attempt(row, "nonfinite", row.export, row.signature)
         except TargetError as error:

@@ -81,6 +81,10 @@ class Target(ABC):
         """Why this runtime cannot answer that signature of that model (a converter's own reason included), or None."""
         return None
 
+    def known_fault(self, export: Export) -> str | None:
+        """What this runtime is known to answer wrongly: such a row is told as it is and fails nothing. None: nothing."""
+        return None
+
     def prepare(self) -> None:  # noqa: B027 (an optional hook)
         """Load the runtime itself (import a library, start a browser), so that ``first_ms`` holds the model alone."""
 

@@ -26,7 +26,8 @@ DIST = Path(__file__).resolve().parent / "demo" / "dist"
 BODY_LIMIT = 4 << 20  # bytes; a sample of the largest model here has 2 kB
 FOR_EVER = "public, max-age=31536000, immutable"
 ASK_AGAIN = "no-cache"  # may be kept, but must be asked for each time
-MODEL_FILES = (".json", ".bin")
+MODEL_FOLDERS = ("web", "lite")  # of the artefacts, the page's
+MODEL_FILES = (".json", ".bin", ".tflite")
 
 
 def create_app(
@@ -36,13 +37,12 @@ def create_app(
     app = Flask("web", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = body_limit
     back_ends = {"serving": BackEnd("server", rest), "edge": BackEnd("device", edge)}
-    models = artifacts / "web"
 
     @app.get("/healthz")
     def healthz() -> Response:
         if not (dist / "index.html").is_file():
             return _json(refusal("the page is not built; run `make page`"), 503)
-        return _json({"status": "ok", "models": len(list_models(models))})
+        return _json({"status": "ok", "models": len(list_models(artifacts))})
 
     @app.get("/")
     def index() -> Response:
@@ -58,9 +58,10 @@ def create_app(
 
     @app.get("/models/<path:name>")
     def model_files(name: str) -> Response:
-        if not name.endswith(MODEL_FILES) or any(part.startswith(".") for part in name.split("/")):
+        parts = name.split("/")
+        if parts[0] not in MODEL_FOLDERS or not name.endswith(MODEL_FILES) or any(p.startswith(".") for p in parts):
             abort(404)
-        return send(models, name, cache=FOR_EVER if "h" in request.args else ASK_AGAIN)
+        return send(artifacts, name, cache=FOR_EVER if "h" in request.args else ASK_AGAIN)
 
     @app.get("/report")
     def report_folder() -> BaseResponse:
@@ -77,11 +78,11 @@ def create_app(
 
     @app.get("/api/models")
     def catalogue() -> Response:
-        return _json({"models": list_models(models), "report": (reports / "index.html").is_file()})
+        return _json({"models": list_models(artifacts), "report": (reports / "index.html").is_file()})
 
     @app.get("/api/status")
     def status() -> Response:
-        known = list_models(models)
+        known = list_models(artifacts)
         first = known[0]["model"] if known else "none"
         paths = {"serving": f"/v1/models/{first}", "edge": "/v1/models"}
         return _json({name: back_ends[name].status(path) for name, path in paths.items()})

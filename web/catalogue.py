@@ -1,4 +1,4 @@
-"""What the page can show: the models below ``artifacts/web``, read afresh for every request. Standard library only."""
+"""What the page can show: the models below ``artifacts``, read afresh for every request. Standard library only."""
 
 from __future__ import annotations
 
@@ -10,40 +10,50 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def list_models(folder: Path) -> list[dict[str, Any]]:
-    """The newest version of each model: where its graph model and its samples are, or why there is no graph model.
+VARIANT = "float32"
+
+
+def list_models(artifacts: Path) -> list[dict[str, Any]]:
+    """The newest version of each model: where its samples are and its files for the page's runtimes, or why there is none.
 
     The addresses carry the content's hash, so that a browser may keep what is behind them for ever.
     """
     newest: dict[str, Path] = {}
-    for samples in folder.glob("*/*/samples.json"):
+    for samples in (artifacts / "web").glob("*/*/samples.json"):
         version = samples.parent
         if version.name.isdigit() and not version.parent.name.startswith("."):
             other = newest.get(version.parent.name)
             if other is None or int(other.name) < int(version.name):
                 newest[version.parent.name] = version
-    return [_entry(newest[name]) for name in sorted(newest)]
+    return [_entry(artifacts, newest[name]) for name in sorted(newest)]
 
 
-def _entry(version: Path) -> dict[str, Any]:
-    address = f"/models/{quote(version.parent.name)}/{version.name}"
-    graph: dict[str, Any] | None = None
-    error: str | None = "it was not converted to TF.js; run `make deploy-all`"
-    description = _read(version / "float32.json")
-    if description is not None:
-        error = description.get("error")
-        if error is None and (version / "float32" / "model.json").is_file():
-            graph = {
-                "url": f"{address}/float32/model.json?h={description['sha256'][:16]}",
-                "bytes": description["bytes"],
-            }
+def _entry(artifacts: Path, version: Path) -> dict[str, Any]:
+    place = f"{version.parent.name}/{version.name}"
     samples = _read(version / "samples.json") or {}
     return {
         "model": version.parent.name,
         "version": int(version.name),
-        "graph": graph,
-        "error": error,
-        "samples": f"{address}/samples.json?h={str(samples.get('made_from', ''))[:16]}",
+        "files": {
+            "graph": _file(artifacts, f"web/{place}/{VARIANT}", f"web/{place}/{VARIANT}/model.json", "TF.js"),
+            "lite": _file(artifacts, f"lite/{place}/{VARIANT}", f"lite/{place}/{VARIANT}.tflite", "TFLite"),
+        },
+        "samples": f"/models/web/{quote(place)}/samples.json?h={str(samples.get('made_from', ''))[:16]}",
+    }
+
+
+def _file(artifacts: Path, described: str, file: str, format: str) -> dict[str, Any]:
+    """``{"url", "bytes", "error"}``: either there is a file, or there is a reason."""
+    description = _read(artifacts / f"{described}.json") or {}
+    error = description.get("error")
+    if not error and not (description.get("sha256") and (artifacts / file).is_file()):
+        error = f"it was not converted to {format}; run `make deploy-all`"
+    if error:
+        return {"url": None, "bytes": None, "error": error}
+    return {
+        "url": f"/models/{quote(file)}?h={description['sha256'][:16]}",
+        "bytes": description["bytes"],
+        "error": None,
     }
 
 

@@ -31,6 +31,7 @@ CONTENT_TYPES = {
     ".css": "text/css; charset=utf-8",
     ".json": "application/json",
     ".bin": "application/octet-stream",
+    ".tflite": "application/octet-stream",
     ".wasm": "application/wasm",
     ".svg": "image/svg+xml",
     ".png": "image/png",

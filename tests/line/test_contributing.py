@@ -74,12 +74,13 @@ def test_new_model_has_a_row_on_every_target_and_none_fails(line):
     ours = {
         *("keras", "savedmodel", "serving-rest", "serving-grpc", "edge-http"),
         *(f"lite-{variant}" for variant in ("float32", "float16", "dynamic", "int8")),
-        *(f"tfjs-{backend}" for backend in ("cpu", "wasm", "webgl")),
+        *(f"tfjs-{backend}" for backend in ("cpu", "wasm", "webgl", "webgpu")),
+        *("litertjs-wasm", "litertjs-webgpu", "node-wasm"),
     }
     assert ours <= found.keys()
     assert "fail" not in found.values(), [row for row in rows if row["verdict"] == "fail"]
     # What is asked through an environment that a machine may lack (Python 3.11, a browser) may be skipped.
-    optional = ("tfjs-", "lite-int8@")
+    optional = ("tfjs-", "litertjs-", "node-", "lite-int8@")
     assert all(verdict == "pass" for target, verdict in found.items() if not target.startswith(optional))
 
 

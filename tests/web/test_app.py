@@ -94,8 +94,9 @@ def test_body_over_the_limit_is_refused_before_it_reaches_a_back_end(page_addres
         ("POST", "/api/serving/v1/models/mlp%3fx:predict"),
         ("POST", "/api/serving/v1/models/mlp%0ax:predict"),
         ("GET", "/models/..%2f..%2fpyproject.toml"),
-        ("GET", "/models/converter.log"),
-        ("GET", "/models/.tmp-1-float32/model.json"),
+        ("GET", "/models/web/converter.log"),
+        ("GET", "/models/web/.tmp-1-float32/model.json"),
+        ("GET", "/models/evidence/mlp/2.json"),
         ("GET", "/assets/..%2findex.html"),
         ("GET", "/report/..%2f..%2fpyproject.toml"),
     ],
@@ -126,10 +127,14 @@ def test_content_is_cached_by_its_hash(page_address: str) -> None:
     assert "immutable" in httpx.get(f"{page_address}/assets/{asset}").headers["cache-control"]
     entry = httpx.get(f"{page_address}/api/models").json()["models"][0]
     described = json.loads((artifacts_root() / "web" / entry["model"] / "2" / "float32.json").read_text())
-    assert entry["graph"]["url"].endswith(f"?h={described['sha256'][:16]}")
-    graph = httpx.get(f"{page_address}{entry['graph']['url']}")
-    assert "immutable" in graph.headers["cache-control"]
-    plain = httpx.get(f"{page_address}{entry['graph']['url'].partition('?')[0]}")
+    graph, lite = entry["files"]["graph"], entry["files"]["lite"]
+    assert graph["url"].endswith(f"?h={described['sha256'][:16]}")
+    for file in (graph, lite):
+        answer = httpx.get(f"{page_address}{file['url']}")
+        assert "immutable" in answer.headers["cache-control"]
+        assert answer.status_code == 200
+    assert len(answer.content) == lite["bytes"]
+    plain = httpx.get(f"{page_address}{graph['url'].partition('?')[0]}")
     assert plain.headers["cache-control"] == "no-cache"
     again = httpx.get(plain.url, headers={"If-None-Match": plain.headers["etag"]})
     assert again.status_code == 304
@@ -153,7 +158,11 @@ def test_model_that_could_not_be_converted_is_listed_with_its_reason(start_app: 
     (folder / "float32.json").write_text(json.dumps({"error": "no kernel for Erfc", "sha256": None, "bytes": None}))
     address = start_app(artifacts=tmp_path)
     (entry,) = httpx.get(f"{address}/api/models").json()["models"]
-    assert (entry["model"], entry["version"], entry["graph"], entry["error"]) == ("odd", 3, None, "no kernel for Erfc")
+    assert (entry["model"], entry["version"]) == ("odd", 3)
+    assert entry["files"] == {
+        "graph": {"url": None, "bytes": None, "error": "no kernel for Erfc"},
+        "lite": {"url": None, "bytes": None, "error": "it was not converted to TFLite; run `make deploy-all`"},
+    }
 
 
 def test_taken_port_is_one_sentence() -> None:

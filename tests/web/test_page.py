@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.slow
 WAIT_MS = 60_000
+FASTEST = "litertjs-wasm"  # what the page takes where nobody chooses
 
 
 @pytest.fixture
@@ -52,22 +53,51 @@ def cells(page: Page, model: str, place: str) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("backend", ["wasm", "webgl", "cpu"])
+@pytest.mark.parametrize("runtime", ["", "litertjs-wasm", "tfjs-wasm", "tfjs-webgl", "tfjs-cpu"])
 def test_page_answers_every_model_in_three_places_without_a_click(
     page_address: str,
     open_page: Callable[[str], Page],
     errors: list[str],
     exports: dict[tuple[str, int], Export],
-    backend: str,
+    runtime: str,
 ) -> None:
-    page = open_page(f"{page_address}/?backend={backend}")
+    page = open_page(f"{page_address}/?runtime={runtime}")
     for model in {name for name, _ in exports}:
         browser, server, device = (cells(page, model, place) for place in ("browser", "serving", "edge"))
         assert browser["agreement"] == server["agreement"] == "same", (model, browser, server)
         assert device["agreement"] in ("same", "close", "other")  # int8 may decide a near tie otherwise
         assert all(row["then"].endswith(" ms") for row in (browser, server, device))
         assert browser["verdict"].startswith("=")
-    assert backend in page.locator("#place-browser").inner_text()
+    assert page.locator("#runtimes input:checked").get_attribute("value") == (runtime or FASTEST)
+    assert page.locator("[data-state=refused]").count() == 0
+    assert not errors
+
+
+def test_runtime_that_answers_wrongly_is_shown_as_such_and_the_next_one_answers(
+    page_address: str, open_page: Callable[[str], Page], context: BrowserContext, exports: dict[tuple[str, int], Export]
+) -> None:
+    """The numbers of LiteRT.js are wrong by what float16 weights cost: no exception, and the same decision."""
+    other = exports["cnn", 2].lite("float16")
+    context.route("**/lite/cnn/2/float32.tflite*", lambda route: route.fulfill(body=other.read_bytes()))
+    page = open_page(page_address)
+    label = page.locator(f'label[data-runtime="{FASTEST}"]')
+    assert label.get_attribute("data-state") == "refused"
+    assert str(label.get_attribute("title")).startswith("cnn: off by 0.0")
+    assert page.locator("#runtimes input:checked").get_attribute("value") == "tfjs-wasm"
+    assert {cells(page, model, "browser")["agreement"] for model, _ in exports} == {"same"}
+
+
+def test_runtime_that_was_chosen_and_answers_wrongly_is_not_used(
+    page_address: str, open_page: Callable[[str], Page], errors: list[str]
+) -> None:
+    """LiteRT.js on WebGPU really does, for the LSTM alone."""
+    page = open_page(f"{page_address}/?runtime=litertjs-webgpu")
+    assert cells(page, "cnn", "browser")["agreement"] == "same"
+    row = cells(page, "lstm", "browser")
+    assert (row["agreement"], row["answer"]) == ("down", "no answer")
+    assert "litertjs-webgpu answers wrongly here (off by 0." in row["verdict"]
+    assert page.locator('label[data-runtime="litertjs-webgpu"]').get_attribute("data-state") == "refused"
+    assert page.locator("#runtimes input:checked").get_attribute("value") == "litertjs-webgpu"
     assert not errors
 
 
@@ -92,15 +122,15 @@ def test_choosing_a_sample_by_keyboard_asks_again(
     assert not errors
 
 
-def test_changing_the_backend_answers_anew(
+def test_changing_the_runtime_answers_anew(
     page_address: str, open_page: Callable[[str], Page], errors: list[str]
 ) -> None:
     page = open_page(page_address)
-    page.locator('input[value="cpu"]').check()
+    page.locator('input[value="tfjs-cpu"]').check()
     page.wait_for_function("() => document.querySelector('#place-browser').innerText.includes('cpu')")
     page.wait_for_function(ANSWERED)
     assert cells(page, "lstm", "browser")["agreement"] == "same"
-    assert page.url.endswith("?backend=cpu")
+    assert page.url.endswith("?runtime=tfjs-cpu")
     assert not errors
 
 

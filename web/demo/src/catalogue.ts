@@ -1,5 +1,7 @@
 // What the server lists: models, their graph models, samples, and which back ends answer.
 
+import type { Format } from "./runtime";
+
 export interface TensorSpec {
   name: string;
   shape: (number | null)[];
@@ -34,12 +36,13 @@ export interface Sample {
   label: Nested;
 }
 
+/** A model's file in a format that a runtime of the page reads, or why there is none, in plain words. */
+export type ModelFile = { url: string; bytes: number; error: null } | { url: null; bytes: null; error: string };
+
 export interface Entry {
   model: string;
   version: number;
-  graph: { url: string; bytes: number } | null;
-  /** Why there is no graph model, in plain words. */
-  error: string | null;
+  files: Record<Format, ModelFile>;
   samples: string;
 }
 

@@ -1,6 +1,6 @@
 // From numbers to a decision, and whether two answers agree.
 
-import type { Nested, Spec } from "./catalogue";
+import type { Nested, Sample, Spec } from "./catalogue";
 import { flatten } from "./nested";
 import { quantity } from "./numbers";
 
@@ -65,6 +65,11 @@ export function compare(outputs: Outputs, reference: Outputs, spec: Spec): { agr
       ? Math.abs(values[0]! - expected[0]!) <= CLOSE_VALUE * Math.abs(expected[0]!)
       : chosen(values, spec) === chosen(expected, spec);
   return { agreement: close ? "close" : "other", largest };
+}
+
+/** What the reference answered to a sample. */
+export function referenceOf(sample: Sample): Outputs {
+  return Object.fromEntries(Object.entries(sample.outputs).map(([name, value]) => [name, flatten(value)]));
 }
 
 function chosen(values: number[], spec: Spec): number {

@@ -4,12 +4,14 @@ import "./style.css";
 import { listModels, readStatus, type BackEnd, type Place } from "./catalogue";
 import { element } from "./elements";
 import { Panel } from "./panel";
-import { BACKENDS, sentence, useBackend, type Backend } from "./runtime";
+import { RUNTIMES, sentence, startRuntime, type Runtime, type RuntimeName } from "./runtime";
 
 const places = document.querySelector<HTMLElement>("#places")!;
-const switches = document.querySelector<HTMLElement>("#backends")!;
+const switches = document.querySelector<HTMLElement>("#runtimes")!;
 const main = document.querySelector<HTMLElement>("main")!;
 let panels: Panel[] = [];
+let runtime: Runtime | undefined; // what answers in this browser
+let untried: RuntimeName[] = []; // what may take its place; nothing once somebody has chosen
 let work: Promise<void> = Promise.resolve(); // one thing at a time: timings must not overlap
 
 function enqueue(task: () => Promise<void>): void {
@@ -34,42 +36,61 @@ function showPlace(id: string, name: string, state: string, detail: string): voi
   else places.append(item);
 }
 
-async function start(backend: Backend): Promise<void> {
+async function start(name: RuntimeName): Promise<void> {
   for (const panel of panels) panel.unload();
+  runtime = undefined;
+  document.querySelector<HTMLInputElement>(`input[value="${name}"]`)!.checked = true;
   try {
-    const facts = await useBackend(backend);
-    showPlace("browser", "Browser", "up", `TF.js ${facts.version} ${facts.backend}: ${shortened(facts.accelerator)}`);
+    runtime = await startRuntime(name);
+    const { version, accelerator } = runtime.facts;
+    showPlace("browser", "Browser", "up", `${version} ${name.split("-")[1]}: ${shortened(accelerator)}`);
   } catch (error) {
     showPlace("browser", "Browser", "down", sentence(error));
+    refuse(name, sentence(error));
   }
 }
 
-const shortened = (text: string) => (/SwiftShader/.test(text) ? "SwiftShader (software)" : text.slice(0, 60));
+/** Mark what does not work here; where nobody has chosen it, the next one is tried. */
+function refuse(name: RuntimeName, reason: string): void {
+  const label = document.querySelector<HTMLElement>(`label[data-runtime="${name}"]`)!;
+  if (label.dataset.state === "refused") return; // for another model
+  label.dataset.state = "refused";
+  label.title = reason;
+  const next = untried.shift();
+  if (next) use(next);
+}
 
-function addSwitch(backend: Backend, chosen: Backend): void {
-  const radio = element("input", { type: "radio", name: "backend", value: backend });
-  radio.checked = backend === chosen;
+const shortened = (text: string) => (/SwiftShader/i.test(text) ? "SwiftShader (software)" : text.slice(0, 60));
+
+function addSwitch(name: RuntimeName): void {
+  const radio = element("input", { type: "radio", name: "runtime", value: name });
   radio.addEventListener("change", () => {
-    history.replaceState(null, "", `?backend=${backend}`);
-    enqueue(() => start(backend));
-    for (const panel of panels) ask(panel);
+    untried = [];
+    history.replaceState(null, "", `?runtime=${name}`);
+    use(name);
   });
-  switches.append(element("label", {}, radio, backend));
+  switches.append(element("label", { "data-runtime": name }, radio, name));
+}
+
+function use(name: RuntimeName): void {
+  enqueue(() => start(name));
+  for (const panel of panels) ask(panel);
 }
 
 function ask(panel: Panel): void {
   panel.announceRun();
-  enqueue(async () => panel.run(await status()));
+  enqueue(async () => panel.run(runtime, await status()));
 }
 
 async function open(): Promise<void> {
-  const wanted = new URLSearchParams(location.search).get("backend");
-  const chosen = BACKENDS.find((backend) => backend === wanted) ?? BACKENDS[0];
-  for (const backend of BACKENDS) addSwitch(backend, chosen);
+  const wanted = new URLSearchParams(location.search).get("runtime");
+  const chosen = RUNTIMES.find((name) => name === wanted);
+  if (!chosen) untried = RUNTIMES.slice(1);
+  for (const name of RUNTIMES) addSwitch(name);
   showPlace("browser", "Browser", "starting", "");
-  const [{ models, report }] = await Promise.all([listModels(), start(chosen)]);
+  const [{ models, report }] = await Promise.all([listModels(), start(chosen ?? RUNTIMES[0])]);
   if (report) document.querySelector("#report")!.removeAttribute("hidden");
-  panels = models.map((entry) => new Panel(entry, ask));
+  panels = models.map((entry) => new Panel(entry, ask, (reason) => runtime && refuse(runtime.name, `${entry.model}: ${reason}`)));
   main.replaceChildren(...panels.map((panel) => panel.element));
   if (!panels.length) main.append(element("p", { class: "notice" }, "No models yet: run `make deploy-all`."));
   const ready = await Promise.all(panels.map((panel) => panel.prepare()));

@@ -1,19 +1,25 @@
 // One panel per model: a sample, and what each place answers to it.
 
 import { readSamples, type BackEnd, type Entry, type Place, type Sample, type Spec } from "./catalogue";
-import { compare, read, readLabel, type Agreement, type Outputs } from "./decision";
+import { compare, read, readLabel, referenceOf, type Agreement, type Outputs } from "./decision";
 import { drawSample, drawThumbnail, kindOf } from "./drawings";
 import { element } from "./elements";
-import { flatten } from "./nested";
-import { bytes, difference, milliseconds } from "./numbers";
+import { difference, milliseconds } from "./numbers";
 import { askBackEnd, askBrowser, type Answer } from "./places";
-import { Model, sentence } from "./runtime";
+import { checkModel } from "./check";
+import { sentence, type Model, type Runtime } from "./runtime";
 
 const WORDS: Record<Agreement, [sign: string, words: string]> = {
   same: ["=", "same numbers"],
   close: ["≈", "same decision"],
   other: ["≠", "differs"],
 };
+
+interface Checked {
+  model: Model;
+  wrong: string | null;
+  first: number;
+}
 
 type PlaceName = "browser" | BackEnd;
 interface Row {
@@ -37,12 +43,14 @@ export class Panel {
   private spec!: Spec;
   private samples: Sample[] = [];
   private chosen = 0;
-  private model?: Model;
+  private model?: Promise<Checked>; // of the runtime that was asked last
   private pending = 0; // runs that were asked for and have not ended
 
   constructor(
     readonly entry: Entry,
     private readonly ask: (panel: Panel) => void,
+    /** Called with the reason when the runtime of this page gives wrong answers for this model. */
+    private readonly refused: (reason: string) => void,
   ) {
     const heading = element("h2", {}, entry.model, element("small", {}, ` version ${entry.version}`));
     const columns = ["", "answer", "score", "first", "then", "against Keras"];
@@ -83,8 +91,7 @@ export class Panel {
         return button;
       }),
     );
-    const size = this.entry.graph ? `TF.js float32, ${bytes(this.entry.graph.bytes)}` : "TF.js";
-    this.addRow("browser", "Browser", size);
+    this.addRow("browser", "Browser", "");
     this.addRow("serving", "Server", "REST");
     this.addRow("edge", "Device", "REST");
     if (!samples.length) throw new Error("the evidence has no rows");
@@ -104,9 +111,9 @@ export class Panel {
   }
 
   /** Ask the three places, one after the other, so that none slows another down. */
-  async run(status: Record<BackEnd, Place>): Promise<void> {
+  async run(runtime: Runtime | undefined, status: Record<BackEnd, Place>): Promise<void> {
     const sample = this.samples[this.chosen]!;
-    await this.report("browser", sample, () => this.inBrowser(sample));
+    await this.report("browser", sample, () => this.inBrowser(runtime, sample));
     for (const place of ["serving", "edge"] as const) {
       const { up, reason, variant } = status[place];
       if (variant) this.rows.get(place)!.element.querySelector("small")!.textContent = ` REST, ${variant}`;
@@ -118,18 +125,33 @@ export class Panel {
     if (!--this.pending) this.element.setAttribute("aria-busy", "false");
   }
 
-  /** Give the graph model back: the next answer loads it into the backend that is chosen then. */
+  /** Give the model back: the next answer loads it into the runtime that is chosen then. */
   unload(): void {
-    this.model?.dispose();
+    void this.model?.then(({ model }) => model.dispose()).catch(() => undefined);
     this.model = undefined;
     const row = this.rows.get("browser");
     if (row) [row.asked, row.first.textContent, row.then.textContent] = [false, "", ""];
   }
 
-  private async inBrowser(sample: Sample): Promise<Answer> {
-    if (!this.entry.graph) throw new Error(this.entry.error ?? "it was not converted");
-    this.model ??= await Model.load(this.entry.graph.url);
-    return askBrowser(this.model, sample, this.spec);
+  private async inBrowser(runtime: Runtime | undefined, sample: Sample): Promise<Answer> {
+    if (!runtime) throw new Error("no runtime works in this browser");
+    const { model, wrong, first } = await (this.model ??= this.load(runtime));
+    if (wrong) {
+      this.refused(wrong);
+      throw new Error(`${runtime.name} answers wrongly here (${wrong}) and is not used`);
+    }
+    const row = this.rows.get("browser")!;
+    [row.first.textContent, row.asked] = [milliseconds(first), true];
+    return askBrowser(model, sample, this.spec);
+  }
+
+  /** Load the model and hold what the runtime makes of it against the reference, before any answer of it is shown. */
+  private async load(runtime: Runtime): Promise<Checked> {
+    const file = this.entry.files[runtime.format];
+    this.rows.get("browser")!.element.querySelector("small")!.textContent = ` ${runtime.name}`;
+    if (file.error !== null) throw new Error(file.error);
+    const model = await runtime.load(file.url);
+    return { model, ...(await checkModel(model, this.samples, this.spec)) };
   }
 
   private async report(place: PlaceName, sample: Sample, ask: () => Answer | Promise<Answer>): Promise<void> {
@@ -198,8 +220,4 @@ export class Panel {
 function spread(row: Row, columns: 1 | 4): void {
   for (const cell of [row.score, row.first, row.then]) cell.hidden = columns > 1;
   row.verdict.colSpan = columns;
-}
-
-function referenceOf(sample: Sample): Outputs {
-  return Object.fromEntries(Object.entries(sample.outputs).map(([name, value]) => [name, flatten(value)]));
 }

@@ -13,7 +13,9 @@ export interface Answer {
 }
 
 export async function askBrowser(model: Model, sample: Sample, spec: Spec): Promise<Answer> {
-  const inputs = Object.fromEntries(spec.inputs.map((input) => [input.name, asTensor(sample.inputs[input.name]!, input)]));
+  const inputs = Object.fromEntries(
+    spec.inputs.map((input) => [input.name, asTensor(sample.inputs[input.name]!, input)]),
+  );
   const start = performance.now();
   const outputs = await model.predict(inputs);
   const elapsed = performance.now() - start;

@@ -1,4 +1,4 @@
-// Which graphics hardware, or software in its place, answers for WebGL.
+// Which graphics hardware, or software in its place, answers for WebGL and for WebGPU.
 
 export function rendererName(): string {
   const context = document.createElement("canvas").getContext("webgl2");
@@ -7,4 +7,15 @@ export function rendererName(): string {
   const name = String(context.getParameter(info ? info.UNMASKED_RENDERER_WEBGL : context.RENDERER));
   context.getExtension("WEBGL_lose_context")?.loseContext();
   return name;
+}
+
+/** Which adapter answers for WebGPU. */
+export async function adapterName(): Promise<string> {
+  const adapter = await (navigator as { gpu?: Gpu }).gpu?.requestAdapter();
+  const { vendor = "", architecture = "", description = "" } = adapter?.info ?? {};
+  return description || [vendor, architecture].filter(Boolean).join(" ") || "unknown";
+}
+
+interface Gpu {
+  requestAdapter(): Promise<{ info?: { vendor?: string; architecture?: string; description?: string } } | null>;
 }

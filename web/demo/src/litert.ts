@@ -1,0 +1,71 @@
+// LiteRT.js: the .tflite files themselves, on WebAssembly (XNNPACK) or WebGPU. Files need a batch of one.
+
+import { getWebGpuDevice, loadAndCompile, loadLiteRt, Tensor, unloadLiteRt, type CompiledModel } from "@litertjs/core";
+
+import { countRows, cut, join } from "./rows";
+import type { Facts, Model, Tensors } from "./runtime";
+
+declare const LITERT_FOLDER: string; // both from vite.config.mjs
+declare const LITERT_VERSION: string;
+
+type Accelerator = "wasm" | "webgpu";
+
+let loaded: Accelerator | undefined; // whose build of the library is there
+
+export async function start(accelerator: Accelerator): Promise<{ facts: Facts; load(url: string): Promise<Model> }> {
+  if (loaded !== accelerator) {
+    if (loaded) unloadLiteRt();
+    loaded = undefined;
+    // JSPI lets operators that WebGPU lacks run on the CPU, with the rest waiting; without it none would run on WebGPU.
+    await loadLiteRt(LITERT_FOLDER, { jspi: accelerator === "webgpu" });
+    loaded = accelerator;
+  }
+  if (accelerator === "webgpu" && !getWebGpuDevice()) throw new Error("this browser does not have WebGPU");
+  const { adapterName } = await import("./renderer");
+  const facts = {
+    version: `LiteRT.js ${LITERT_VERSION}`,
+    accelerator: accelerator === "wasm" ? "XNNPACK, SIMD" : await adapterName(),
+    threads: 1,
+  };
+  return { facts, load: async (url) => new File(await loadAndCompile(url, { accelerator, gpuOptions: { precision: "fp32" } })) };
+}
+
+class File implements Model {
+  private readonly step: number;
+
+  constructor(private readonly model: CompiledModel) {
+    this.step = Math.max(1, model.getInputDetails()[0]?.shape[0] ?? 1);
+  }
+
+  async predict(inputs: Tensors): Promise<Tensors> {
+    const rows = countRows(inputs, this.step);
+    const outputs = this.model.getOutputDetails();
+    const answers: ArrayLike<number>[][] = outputs.map(() => []);
+    for (let row = 0; row < rows; row += this.step) {
+      const given = this.feeds(inputs, row);
+      try {
+        const tensors = await this.model.run(given);
+        for (const [place, { name }] of outputs.entries()) {
+          answers[place]!.push(await tensors[name]!.data());
+          tensors[name]!.delete();
+        }
+      } finally {
+        for (const tensor of Object.values(given)) tensor.delete();
+      }
+    }
+    return Object.fromEntries(outputs.map(({ name, shape }, place) => [name, join(answers[place]!, [...shape], rows)]));
+  }
+
+  dispose(): void {
+    this.model.delete();
+  }
+
+  private feeds(inputs: Tensors, row: number): Record<string, Tensor> {
+    return Object.fromEntries(
+      this.model.getInputDetails().map(({ name }) => {
+        const { values, shape } = cut(inputs, name, row, this.step);
+        return [name, new Tensor(values, shape)];
+      }),
+    );
+  }
+}
