@@ -69,7 +69,7 @@ class Target(ABC):
 
     name: str  # "keras", "serving-grpc", "lite-int8", "edge-http", "tfjs-wasm", …
     variant: str = ""  # the artefact's variant: "float32", "int8", …
-    precision: Literal["float32", "float16", "dynamic", "int8"] = "float32"  # chooses the tolerance
+    precision: Literal["float32", "float16", "dynamic", "int8", "weight-only"] = "float32"  # chooses the tolerance
     batch: Literal["any", "static"] = "any"  # static: predict loops over rows; the row is marked "looped"
     isolation: Literal["process", "page", "shared"] = "process"  # how a cold start is measured
 

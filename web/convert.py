@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import hashlib
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -32,6 +33,8 @@ from models.errors import ArtifactError, run_cli
 from web.samples import write_samples
 
 VARIANT = "float32"
+VARIANTS = (VARIANT, "float16", "uint8")  # how the weights are stored; the browser computes in float32 all the same
+LEAST_VALUES = 64  # of a weight that is rounded; the constants of a normalisation are small, and would not bear it
 CONVERTER = REPOSITORY / "web" / "converter"
 RECIPE = [CONVERTER / "convert.py", CONVERTER / "requirements.txt", Path(__file__)]
 
@@ -69,20 +72,22 @@ def description_json(export: Export, variant: str = VARIANT) -> Path:
     return export.web(variant).with_name(f"{variant}.json")
 
 
-def made_from(export: Export) -> str:
+def made_from(export: Export, variant: str = VARIANT) -> str:
     return fingerprint(
-        [*RECIPE, export.saved_model / "saved_model.pb"], extra=f"{export.sha256} {signature_of(export)}"
+        [*RECIPE, export.saved_model / "saved_model.pb"], extra=f"{export.sha256} {signature_of(export)} {variant}"
     )
 
 
 def stale(exports: list[Export]) -> list[Export]:
-    """Those whose graph model was made from something else, or is missing though no error says why."""
-    return [e for e in exports if not is_current(description_json(e), made_from(e)) or not _complete(e)]
+    """Those of which a graph model was made from something else, or is missing though no error says why."""
+    return [e for e in exports if any(_is_stale(e, variant) for variant in VARIANTS)]
 
 
-def _complete(export: Export) -> bool:
-    description = read_json(description_json(export))
-    return bool(description["error"]) or (export.web(VARIANT) / "model.json").is_file()
+def _is_stale(export: Export, variant: str) -> bool:
+    described = description_json(export, variant)
+    if not is_current(described, made_from(export, variant)):
+        return True
+    return not read_json(described)["error"] and not (export.web(variant) / "model.json").is_file()
 
 
 def refused_before_conversion(export: Export) -> str | None:
@@ -101,21 +106,27 @@ def convert_all(exports: list[Export]) -> list[Export]:
     with Converter(artifacts_root() / "web" / "converter.log") as converter:
         for export in todo:
             start = time.monotonic()
-            error = convert_one(export, converter)
+            errors = [convert_one(export, variant, converter) for variant in VARIANTS]
             label = f"  {export.model} {export.version}"
+            error = next(filter(None, errors), None)
             print(f"{label}: {error}" if error else f"{label}: {time.monotonic() - start:.1f} s", flush=True)
     return todo
 
 
-def convert_one(export: Export, converter: Converter) -> str | None:
+def convert_one(export: Export, variant: str, converter: Converter) -> str | None:
     """One graph model and its description. The description goes first and comes last: it says that all is there."""
-    description_json(export).unlink(missing_ok=True)
-    folder = export.web(VARIANT)
+    description_json(export, variant).unlink(missing_ok=True)
+    folder = export.web(variant)
     error = refused_before_conversion(export)
+    names: list[str] = []
+    if not error and variant != VARIANT:
+        error = read_json(description_json(export))["error"]  # float32 is converted first
+        names = [] if error else large_weights(export)
+        error = error or (None if names else f"no weight has {LEAST_VALUES} values or more; {VARIANT} is all there is")
     if not error:
         try:
             with write_whole(folder) as temporary:
-                converter.convert(export.saved_model, signature_of(export), temporary)
+                converter.convert(export.saved_model, signature_of(export), temporary, weights=variant, names=names)
         except ConversionFailed as failure:
             error = str(failure)
     if error:
@@ -125,16 +136,27 @@ def convert_one(export: Export, converter: Converter) -> str | None:
         "schema": 1,
         "model": export.model,
         "version": export.version,
-        "variant": VARIANT,
+        "variant": variant,
         "source_sha256": export.sha256,
         "signature": signature_of(export),
         "bytes": size,
         "sha256": sha256,
         "error": error,
-        "made_from": made_from(export),
+        "made_from": made_from(export, variant),
     }
-    write_json(description_json(export), description)
+    write_json(description_json(export, variant), description)
     return error
+
+
+def large_weights(export: Export) -> list[str]:
+    """The names of the float32 weights with two axes or more that make up the size of the graph model."""
+    manifest = read_json(export.web(VARIANT) / "model.json")["weightsManifest"]
+    weights = [weight for group in manifest for weight in group["weights"]]
+    return [
+        weight["name"]
+        for weight in weights
+        if weight["dtype"] == "float32" and len(weight["shape"]) > 1 and math.prod(weight["shape"]) >= LEAST_VALUES
+    ]
 
 
 def weigh(folder: Path) -> tuple[int, str]:
@@ -160,11 +182,17 @@ class Converter:
     def __exit__(self, *_: object) -> None:
         self._stop()
 
-    def convert(self, saved_model: Path, signature: str, out: Path) -> None:
+    def convert(self, saved_model: Path, signature: str, out: Path, *, weights: str, names: list[str]) -> None:
         """Raises ConversionFailed with the converter's reason."""
         process = self._process or self._start()
         assert process.stdin
-        request = {"saved_model": str(saved_model), "signature": signature, "out": str(out)}
+        request = {
+            "saved_model": str(saved_model),
+            "signature": signature,
+            "out": str(out),
+            "weights": weights,
+            "names": names,
+        }
         with contextlib.suppress(BrokenPipeError):
             process.stdin.write(json.dumps(request) + "\n")
             process.stdin.flush()

@@ -42,12 +42,11 @@ class PageTarget(Target):
     """A runtime of the page by its name there: "tfjs-wasm", "litertjs-webgpu"."""
 
     variant = VARIANT
-    precision: Literal["float32", "float16", "dynamic", "int8"] = "float32"
     batch: Literal["any", "static"] = "static"
     isolation: Literal["process", "page", "shared"] = "page"
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, runtime: str) -> None:
+        self.name = self.runtime = runtime
 
     @abstractmethod
     def file(self, export: Export) -> Path:
@@ -77,7 +76,7 @@ class PageTarget(Target):
         page = open_page(browser)
         try:
             encoded = encode_all(first_row(inputs), export.spec.inputs)
-            arguments = [self.name, serve(browser, self.file(export)), encoded]
+            arguments = [self.runtime, serve(browser, self.file(export)), encoded]
             milliseconds = evaluate(page, "([name, u, x]) => bench.coldStart(name, u, x)", arguments)
         finally:
             close_page(page)
@@ -97,17 +96,26 @@ class PageTarget(Target):
 
 
 class TfjsTarget(PageTarget):
+    """``variant``: how the graph model's weights are stored; TF.js computes in float32 all the same."""
+
+    def __init__(self, runtime: str, variant: Literal["float32", "float16", "uint8"] = "float32") -> None:
+        super().__init__(runtime)
+        self.variant = variant
+        self.precision = "weight-only" if variant == "uint8" else variant
+        if variant != VARIANT:
+            self.name = f"{runtime}-{variant}"
+
     def file(self, export: Export) -> Path:
-        return export.web(VARIANT) / "model.json"
+        return export.web(self.variant) / "model.json"
 
     def description(self, export: Export) -> dict[str, Any]:
-        return read_json(description_json(export))
+        return read_json(description_json(export, self.variant))
 
     def unsupported(self, export: Export, signature: str) -> str | None:
-        if reason := graph_unsupported(export, signature):
+        if reason := graph_unsupported(export, signature, self.variant):
             return reason
         operations = len(read_json(self.file(export))["modelTopology"]["node"]) if self.file(export).is_file() else 0
-        if self.name == "tfjs-webgpu" and operations > MANY_OPERATIONS:
+        if self.runtime == "tfjs-webgpu" and operations > MANY_OPERATIONS:
             return f"{operations} operations take seconds an answer on WebGPU in software, which this browser has"
         return None
 
@@ -128,15 +136,15 @@ class LiteRtJsTarget(PageTarget):
         return takes_other_than_single_rows_of_numbers(export) or unsupported_file(export, VARIANT, signature)
 
 
-def graph_unsupported(export: Export, signature: str) -> str | None:
+def graph_unsupported(export: Export, signature: str, variant: str = VARIANT) -> str | None:
     """Why there is no TF.js graph model that answers this signature, or None."""
     held = signature_of(export)
     if signature != held and (held, signature) != ("static", "serving_default"):  # these two compute the same
         return f"the graph model holds the signature {held!r} only"
     if reason := takes_other_than_single_rows_of_numbers(export):
         return reason
-    if description_json(export).is_file():
-        return read_json(description_json(export))["error"]
+    if description_json(export, variant).is_file():
+        return read_json(description_json(export, variant))["error"]
     return missing_converter()
 
 
@@ -155,12 +163,12 @@ class PageSession(Session):
 
     def __init__(self, browser: Browser, target: PageTarget, export: Export) -> None:
         self._description = target.description(export)
-        self._name = target.name
+        self._runtime = target.runtime
         self._spec = export.spec
         self._browser = browser
         self._page = open_page(browser)
         try:
-            self._started: dict[str, Any] = evaluate(self._page, "name => bench.start(name)", target.name)
+            self._started: dict[str, Any] = evaluate(self._page, "name => bench.start(name)", target.runtime)
             evaluate(self._page, "u => bench.load(u)", serve(browser, target.file(export)))
         except BaseException:
             close_page(self._page)
@@ -181,7 +189,7 @@ class PageSession(Session):
             "rss_bytes": None,
             "runtime_version": f"{self._started['version']}, Chromium {self._browser.version}",
             "threads": self._started["threads"],
-            "accelerator": f"{self._name.partition('-')[2]}: {self._started['accelerator']}",
+            "accelerator": f"{self._runtime.partition('-')[2]}: {self._started['accelerator']}",
         }
 
     def close(self) -> None:
@@ -227,5 +235,7 @@ def evaluate(page: Page, expression: str, argument: object) -> Any:
 
 TARGETS = [
     *(TfjsTarget(f"tfjs-{backend}") for backend in ("cpu", "wasm", "webgl", "webgpu")),
+    TfjsTarget("tfjs-wasm", "float16"),
+    TfjsTarget("tfjs-wasm", "uint8"),
     *(LiteRtJsTarget(f"litertjs-{accelerator}") for accelerator in ("wasm", "webgpu")),
 ]

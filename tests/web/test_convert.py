@@ -12,7 +12,7 @@ import pytest
 
 from export.bundle import Export
 from models.artifacts import REPOSITORY
-from web.convert import CONVERTER, convert_all, description_json, missing_converter, stale, weigh
+from web.convert import CONVERTER, VARIANTS, convert_all, description_json, missing_converter, stale, weigh
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,11 +35,16 @@ def test_built_models_are_current_and_described(exports: dict[tuple[str, int], E
     assert stale(built) == []
     assert convert_all(built) == []
     for export in built:
-        description = json.loads(description_json(export).read_text())
-        assert description["error"] is None
-        assert description["source_sha256"] == export.sha256
-        assert (description["bytes"], description["sha256"]) == weigh(export.web("float32"))
-        assert description["signature"] == "static"
+        sizes = []
+        for variant in VARIANTS:
+            description = json.loads(description_json(export, variant).read_text())
+            assert description["error"] is None
+            assert description["source_sha256"] == export.sha256
+            assert (description["bytes"], description["sha256"]) == weigh(export.web(variant))
+            assert description["signature"] == "static"
+            weights = sum(file.stat().st_size for file in export.web(variant).glob("*.bin"))
+            sizes.append(weights)
+        assert sizes[0] > sizes[1] > sizes[2]
 
 
 def test_checking_what_is_stale_imports_no_tensorflow(exports: dict[tuple[str, int], Export]) -> None:
@@ -53,8 +58,11 @@ def test_checking_what_is_stale_imports_no_tensorflow(exports: dict[tuple[str, i
 def test_conversion_is_done_once_and_due_again_when_a_file_is_gone(mlp: Export) -> None:
     assert convert_all([mlp]) == [mlp]
     assert convert_all([mlp]) == []
-    (mlp.web("float32") / "model.json").unlink()
-    assert stale([mlp]) == [mlp]
+    for variant in VARIANTS:
+        (mlp.web(variant) / "model.json").rename(mlp.root / "model.json")
+        assert stale([mlp]) == [mlp]
+        (mlp.root / "model.json").rename(mlp.web(variant) / "model.json")
+    assert stale([mlp]) == []
 
 
 @pytest.mark.slow
@@ -64,7 +72,8 @@ def test_broken_saved_model_leaves_its_reason_and_no_folder(mlp: Export) -> None
     reason = json.loads(description_json(mlp).read_text())["error"]
     assert reason.startswith("the TF.js converter refused the model: ")
     assert "\n" not in reason
-    assert not mlp.web("float32").exists()
+    assert {json.loads(description_json(mlp, variant).read_text())["error"] for variant in VARIANTS} == {reason}
+    assert not any(mlp.web(variant).exists() for variant in VARIANTS)
     assert convert_all([mlp]) == []
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from export.evidence import Case
 
 ROWS = 5
-TARGETS = [*page.TARGETS, *node.TARGETS]
+TARGETS = [*(target for target in page.TARGETS if target.precision == "float32"), *node.TARGETS]
 BY_NAME = {target.name: target for target in TARGETS}
 ENOUGH = 1e-5
 MODELS = ("cnn", "lstm", "mlp", "transformer")

@@ -3,7 +3,7 @@
 Runs in the converter's own environment (Python 3.11 or 3.12, see pyproject.toml) and imports nothing else of the
 project. ``web/convert.py`` starts it and speaks with it in lines of JSON:
 
-    stdin   {"saved_model": path, "signature": name, "out": path}
+    stdin   {"saved_model": path, "signature": name, "out": path, "weights": "float32" | "float16" | "uint8", "names": [...]}
     stdout  {"ready": "tensorflowjs 4.22.0"} once, then {"error": null | sentence} for each line read
 """
 
@@ -47,7 +47,8 @@ def in_plain_words(error: BaseException) -> str:
     return f"the TF.js converter refused the model: {text[:400]}"
 
 
-def convert(*, saved_model: str, signature: str, out: str) -> None:
+def convert(*, saved_model: str, signature: str, out: str, weights: str, names: list[str]) -> None:
+    """``weights``: how they are stored; they are float32 again in memory. ``names``: of which, the others stay float32."""
     from tensorflowjs.converters import converter
 
     converter.convert(
@@ -56,6 +57,7 @@ def convert(*, saved_model: str, signature: str, out: str) -> None:
             f"--signature_name={signature}",
             "--control_flow_v2=true",  # while loops stay loops; TF.js then answers with executeAsync
             f"--weight_shard_size_bytes={4 << 20}",
+            *([] if weights == "float32" else [f"--quantize_{weights}={','.join(names)}"]),
             saved_model,
             out,
         ]

@@ -8,7 +8,11 @@ import type { Model, Tensors } from "./runtime";
 
 /** From an address, or from what reads the model's files otherwise. */
 export async function loadGraph(source: string | tf.io.IOHandler): Promise<Model> {
-  return new Graph(await loadGraphModel(source));
+  if (typeof source !== "string") return new Graph(await loadGraphModel(source));
+  const address = new URL(source, location.href);
+  // The weights carry the hash that the model's own address has, so that a browser may keep them for ever too.
+  const weightUrlConverter = async (file: string) => new URL(`${file}${address.search}`, address).href;
+  return new Graph(await loadGraphModel(address.href, { weightUrlConverter }));
 }
 
 interface Port {
