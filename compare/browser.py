@@ -146,12 +146,17 @@ class Browser:
         return self._context.new_page()
 
     @contextlib.contextmanager
-    def context(self, *, width: int, height: int, scheme: Scheme, scale: float) -> Iterator[BrowserContext]:
+    def context(
+        self, *, width: int, height: int, scheme: Scheme, scale: float, touch: bool = False
+    ) -> Iterator[BrowserContext]:
         """A context of its own with that window, colour scheme and density."""
         assert self._context
         assert self._context.browser
         context = self._context.browser.new_context(
-            viewport={"width": width, "height": height}, color_scheme=scheme, device_scale_factor=scale
+            viewport={"width": width, "height": height},
+            color_scheme=scheme,
+            device_scale_factor=scale,
+            has_touch=touch,
         )
         try:
             yield context

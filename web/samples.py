@@ -28,7 +28,8 @@ def write_samples(export: Export) -> None:
 
 
 def samples(export: Export) -> dict[str, Any]:
-    """``{"schema", "model", "version", "source_sha256", "spec", "kind", "samples": [{"inputs", "outputs", "label"}]}``.
+    """``{"schema", "model", "version", "source_sha256", "spec", "kind", "samples": [{"inputs", "outputs", "label"}],
+    "series"}``.
 
     Numbers keep the nesting of one row, without the batch axis; strings become text. NaN and infinity become null.
     """
@@ -44,7 +45,18 @@ def samples(export: Export) -> dict[str, Any]:
         "spec": export.spec.to_json(),
         "kind": case.kind if case else None,
         "samples": rows,
+        "series": series(case) if case else None,
     }
+
+
+def series(case: Case) -> list[float] | None:
+    """The stretch that rows [N, steps, 1] were cut from where each begins one step after the one before; else None."""
+    (values,) = case.inputs.values() if len(case.inputs) == 1 else (None,)
+    if values is None or values.ndim != 3 or values.shape[2] != 1 or len(values) < 2:
+        return None
+    if not np.array_equal(values[1:, :-1], values[:-1, 1:]):
+        return None
+    return [*as_json(values[0, :, 0]), *as_json(values[1:, -1, 0])]
 
 
 def choose(case: Case, count: int = SAMPLES) -> NDArray:

@@ -18,14 +18,16 @@ from compare.own_services import own_services
 from models.artifacts import REPOSITORY, artifacts_root
 from serving.publish import publish_all
 from tests.conftest import pick_free_port
+from web.screenshot import ANSWERED
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from playwright.sync_api import BrowserContext
+    from playwright.sync_api import BrowserContext, Page
 
 PYTHON = REPOSITORY / "web" / ".venv" / "bin" / "python"
 WAIT_S = 60
+WAIT_MS = 60_000
 
 StartApp = Callable[..., str]
 
@@ -87,6 +89,26 @@ def browser() -> Iterator[Browser]:
 def context(browser: Browser) -> Iterator[BrowserContext]:
     with browser.context(width=1400, height=900, scheme="light", scale=1) as opened:
         yield opened
+
+
+@pytest.fixture
+def errors() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def open_page(context: BrowserContext, errors: list[str]) -> Callable[[str], Page]:
+    def visit(address: str) -> Page:
+        page = context.new_page()
+        origin = address.partition("/?")[0]
+        page.on("console", lambda m: errors.append(m.text) if m.type in ("error", "warning") else None)
+        page.on("pageerror", lambda e: errors.append(str(e)))
+        page.on("request", lambda r: None if r.url.startswith(origin) else errors.append(f"asked {r.url}"))
+        page.goto(address)
+        page.wait_for_function(ANSWERED, timeout=WAIT_MS)
+        return page
+
+    return visit
 
 
 @pytest.fixture

@@ -23,26 +23,6 @@ WAIT_MS = 60_000
 FASTEST = "litertjs-wasm"  # what the page takes where nobody chooses
 
 
-@pytest.fixture
-def errors() -> list[str]:
-    return []
-
-
-@pytest.fixture
-def open_page(context: BrowserContext, errors: list[str]) -> Callable[[str], Page]:
-    def visit(address: str) -> Page:
-        page = context.new_page()
-        origin = address.partition("/?")[0]
-        page.on("console", lambda m: errors.append(m.text) if m.type in ("error", "warning") else None)
-        page.on("pageerror", lambda e: errors.append(str(e)))
-        page.on("request", lambda r: None if r.url.startswith(origin) else errors.append(f"asked {r.url}"))
-        page.goto(address)
-        page.wait_for_function(ANSWERED, timeout=WAIT_MS)
-        return page
-
-    return visit
-
-
 def cells(page: Page, model: str, place: str) -> dict[str, str]:
     row = page.locator(f'.panel[data-model="{model}"] tr[data-place="{place}"]')
     return {

@@ -32,7 +32,8 @@ export type Nested = number | string | boolean | null | Nested[];
 
 export interface Sample {
   inputs: Record<string, Nested>;
-  outputs: Record<string, Nested>;
+  /** What the reference answered; null for an input of one's own. */
+  outputs: Record<string, Nested> | null;
   label: Nested;
 }
 
@@ -63,4 +64,12 @@ async function getJson<T>(url: string): Promise<T> {
 
 export const listModels = () => getJson<{ models: Entry[]; report: boolean }>("/api/models");
 export const readStatus = () => getJson<Record<BackEnd, Place>>("/api/status");
-export const readSamples = (entry: Entry) => getJson<{ spec: Spec; kind: string | null; samples: Sample[] }>(entry.samples);
+export interface Samples {
+  spec: Spec;
+  kind: string | null;
+  samples: Sample[];
+  /** Of a model that reads a series: the stretch that its rows were cut from, one step apart. */
+  series: number[] | null;
+}
+
+export const readSamples = (entry: Entry) => getJson<Samples>(entry.samples);

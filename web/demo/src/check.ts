@@ -19,7 +19,7 @@ export async function checkModel(
     for (const sample of samples) {
       const { outputs, milliseconds } = await askBrowser(model, sample, spec);
       first ??= milliseconds;
-      const { agreement, largest } = compare(outputs, referenceOf(sample), spec);
+      const { agreement, largest } = compare(outputs, referenceOf(sample)!, spec);
       if (agreement !== "same") {
         const again = round ? ", when asked again" : "";
         return { wrong: `off by ${difference(largest)}${again}`, first };

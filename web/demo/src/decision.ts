@@ -67,8 +67,9 @@ export function compare(outputs: Outputs, reference: Outputs, spec: Spec): { agr
   return { agreement: close ? "close" : "other", largest };
 }
 
-/** What the reference answered to a sample. */
-export function referenceOf(sample: Sample): Outputs {
+/** What the reference answered to a sample; null where nobody asked it. */
+export function referenceOf(sample: Sample): Outputs | null {
+  if (!sample.outputs) return null;
   return Object.fromEntries(Object.entries(sample.outputs).map(([name, value]) => [name, flatten(value)]));
 }
 

@@ -110,21 +110,31 @@ function sparkline(values: number[], name: string): Element {
 
 /** With a known mean and scale, the features that stand out most; otherwise the first ones. */
 function drawTable(values: number[], input: TensorSpec): Element {
-  const { ref, scale } = input.affine ?? { ref: "", scale: [] };
-  const known = Array.isArray(ref) && ref.length === values.length && scale.length === values.length;
-  const deviation = (place: number) => (values[place]! - (ref as number[])[place]!) / scale[place]!;
-  let places = values.map((_, place) => place);
-  if (known) places.sort((a, b) => Math.abs(deviation(b)) - Math.abs(deviation(a)));
-  places = places.slice(0, TABLE_ROWS);
+  const deviation = deviations(values, input);
+  const known = deviation !== null;
+  const places = furthest(values, input).slice(0, TABLE_ROWS);
   const rows = places.map((place) =>
     element(
       "tr",
       {},
       element("th", { scope: "row" }, input.columns?.[place] ?? `${input.name}[${place}]`),
       element("td", {}, quantity(values[place]!, "")),
-      ...(known ? [element("td", {}, `${deviation(place) < 0 ? "−" : "+"}${Math.abs(deviation(place)).toFixed(1)} σ`)] : []),
+      ...(deviation ? [element("td", {}, `${deviation[place]! < 0 ? "−" : "+"}${Math.abs(deviation[place]!).toFixed(1)} σ`)] : []),
     ),
   );
   const caption = known ? `the ${rows.length} of ${values.length} furthest from the mean` : `${rows.length} of ${values.length} values`;
   return element("table", { class: "features" }, element("caption", {}, caption), element("tbody", {}, ...rows));
+}
+
+/** The places of the values, those first that are furthest from their mean where mean and scale are known. */
+export function furthest(values: number[], input: TensorSpec): number[] {
+  const places = values.map((_, place) => place);
+  const deviation = deviations(values, input);
+  return deviation ? places.sort((a, b) => Math.abs(deviation[b]!) - Math.abs(deviation[a]!)) : places;
+}
+
+function deviations(values: number[], input: TensorSpec): number[] | null {
+  const { ref, scale } = input.affine ?? { ref: "", scale: [] };
+  if (!Array.isArray(ref) || ref.length !== values.length || scale.length !== values.length) return null;
+  return values.map((value, place) => (value - ref[place]!) / scale[place]!);
 }

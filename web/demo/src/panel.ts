@@ -1,8 +1,9 @@
 // One panel per model: a sample, and what each place answers to it.
 
-import { readSamples, type BackEnd, type Entry, type Place, type Sample, type Spec } from "./catalogue";
+import { readSamples, type BackEnd, type Entry, type Nested, type Place, type Sample, type Spec } from "./catalogue";
 import { compare, read, readLabel, referenceOf, type Agreement, type Outputs } from "./decision";
 import { drawSample, drawThumbnail, kindOf } from "./drawings";
+import { editorFor, type Editor } from "./editor";
 import { element } from "./elements";
 import { difference, milliseconds } from "./numbers";
 import { askBackEnd, askBrowser, type Answer } from "./places";
@@ -39,10 +40,13 @@ export class Panel {
   private readonly truth = element("p", { class: "truth" });
   private readonly choices = element("div", { class: "choices", role: "group", "aria-label": "real test samples" });
   private readonly body = element("tbody");
+  private readonly against = element("th", { scope: "col" });
   private readonly rows = new Map<PlaceName, Row>();
   private spec!: Spec;
   private samples: Sample[] = [];
-  private chosen = 0;
+  private editor: Editor | null = null;
+  private shown!: Sample; // one of the samples, or an input of one's own
+  private answers = new Map<PlaceName, Answer>(); // to what is shown
   private model?: Promise<Checked>; // of the runtime that was asked last
   private pending = 0; // runs that were asked for and have not ended
 
@@ -53,8 +57,8 @@ export class Panel {
     private readonly refused: (reason: string) => void,
   ) {
     const heading = element("h2", {}, entry.model, element("small", {}, ` version ${entry.version}`));
-    const columns = ["", "answer", "score", "first", "then", "against Keras"];
-    const head = element("tr", {}, ...columns.map((name) => element("th", { scope: "col" }, name)));
+    const columns = ["", "answer", "score", "first", "then"];
+    const head = element("tr", {}, ...columns.map((name) => element("th", { scope: "col" }, name)), this.against);
     this.element = element(
       "section",
       { class: "panel", "data-model": entry.model, "aria-busy": "true" },
@@ -80,14 +84,16 @@ export class Panel {
   }
 
   private async fillIn(): Promise<void> {
-    const { spec, samples } = await readSamples(this.entry);
+    const { spec, samples, series } = await readSamples(this.entry);
     [this.spec, this.samples] = [spec, samples];
+    this.editor = editorFor(spec, series, (inputs) => this.edit(inputs));
+    if (this.editor) this.choices.before(this.editor.element);
     this.element.querySelector(".task")!.textContent = spec.task;
     this.element.dataset.kind = kindOf(spec);
     this.choices.append(
       ...samples.map((sample, place) => {
         const button = element("button", { type: "button", title: readLabel(sample.label, spec) }, drawThumbnail(sample, spec, place));
-        button.addEventListener("click", () => this.choose(place));
+        button.addEventListener("click", () => this.choose(sample));
         return button;
       }),
     );
@@ -95,13 +101,20 @@ export class Panel {
     this.addRow("serving", "Server", "REST");
     this.addRow("edge", "Device", "REST");
     if (!samples.length) throw new Error("the evidence has no rows");
-    this.show();
+    this.editor?.reset(samples[0]!);
+    this.show(samples[0]!);
   }
 
-  choose(place: number): void {
-    this.chosen = place;
-    this.show();
+  private choose(sample: Sample): void {
+    this.editor?.reset(sample);
+    this.show(sample);
     this.ask(this);
+  }
+
+  /** An input of one's own. While an answer is on its way, the next question is the latest input. */
+  private edit(inputs: Record<string, Nested>): void {
+    this.show({ inputs, outputs: null, label: null });
+    if (this.pending < 2) this.ask(this);
   }
 
   /** Busy from here on until every `run` that was announced has ended. */
@@ -112,7 +125,7 @@ export class Panel {
 
   /** Ask the three places, one after the other, so that none slows another down. */
   async run(runtime: Runtime | undefined, status: Record<BackEnd, Place>): Promise<void> {
-    const sample = this.samples[this.chosen]!;
+    const sample = this.shown;
     await this.report("browser", sample, () => this.inBrowser(runtime, sample));
     for (const place of ["serving", "edge"] as const) {
       const { up, reason, variant } = status[place];
@@ -159,28 +172,42 @@ export class Panel {
     try {
       const first = row.asked ? undefined : await ask();
       const answer = await ask();
-      if (sample !== this.samples[this.chosen]) return; // another was chosen meanwhile; its run follows
       if (first) row.first.textContent = milliseconds(first.milliseconds);
       row.asked = true;
-      this.fill(row, answer, sample, place);
+      if (sample !== this.shown) return; // another is shown meanwhile; its run follows
+      this.answers.set(place, answer);
+      this.fill(row, answer, place);
+      this.judge();
     } catch (error) {
-      if (sample === this.samples[this.chosen]) this.fillFailure(row, sentence(error), place);
+      if (sample === this.shown) this.fillFailure(row, sentence(error), place);
     }
   }
 
-  private fill(row: Row, { outputs, milliseconds: elapsed }: Answer, sample: Sample, place: PlaceName): void {
+  private fill(row: Row, { outputs, milliseconds: elapsed }: Answer, place: PlaceName): void {
     const reading = read(outputs, this.spec);
-    const { agreement, largest } = compare(outputs, referenceOf(sample), this.spec);
-    const [sign, words] = WORDS[agreement];
     row.answer.textContent = reading.unit ? `${reading.answer} ${reading.unit}` : reading.answer;
     row.score.textContent = reading.score;
     row.then.textContent = milliseconds(elapsed);
     spread(row, 1);
-    row.verdict.replaceChildren(element("b", { "aria-hidden": "true" }, sign), words, element("small", {}, `Δ ${difference(largest)}`));
-    row.element.dataset.agreement = agreement;
     if (place === "browser") {
       this.answer.replaceChildren(reading.answer, reading.unit ? element("small", {}, ` ${reading.unit}`) : "");
-      this.draw(sample, outputs);
+      this.draw(outputs);
+    }
+  }
+
+  /** Every answer against the recorded one; to an input of one's own nobody recorded any, so the first float model's counts. */
+  private judge(): void {
+    const recorded = referenceOf(this.shown);
+    const judge = recorded ? null : (["serving", "browser"] as const).find((place) => this.answers.has(place));
+    const reference = recorded ?? (judge && this.answers.get(judge)!.outputs);
+    this.against.textContent = recorded ? "against Keras" : judge === "serving" ? "against the server" : "against the browser";
+    if (!reference) return;
+    for (const [place, { outputs }] of this.answers) {
+      const row = this.rows.get(place)!;
+      const { agreement, largest } = compare(outputs, reference, this.spec);
+      const [sign, words] = WORDS[agreement];
+      row.verdict.replaceChildren(element("b", { "aria-hidden": "true" }, sign), words, element("small", {}, `Δ ${difference(largest)}`));
+      row.element.dataset.agreement = agreement;
     }
   }
 
@@ -192,18 +219,21 @@ export class Panel {
     if (place === "browser") this.answer.textContent = "no answer here";
   }
 
-  private show(): void {
-    const sample = this.samples[this.chosen];
-    if (!sample) return;
-    [...this.choices.children].forEach((button, place) => button.setAttribute("aria-pressed", String(place === this.chosen)));
-    this.truth.textContent = readLabel(sample.label, this.spec);
-    this.draw(sample);
+  private show(sample: Sample): void {
+    this.shown = sample;
+    this.answers.clear();
+    [...this.choices.children].forEach((button, place) =>
+      button.setAttribute("aria-pressed", String(sample === this.samples[place])),
+    );
+    this.truth.textContent = sample.outputs ? readLabel(sample.label, this.spec) : "your own input";
+    this.draw();
   }
 
-  private draw(sample: Sample, outputs?: Outputs): void {
+  private draw(outputs?: Outputs): void {
     const { decision, inputs } = this.spec;
     const sameUnit = decision?.kind === "value" && decision.unit === inputs[0]?.unit;
-    this.drawing.replaceChildren(drawSample(sample, this.spec, sameUnit ? outputs?.[decision.output]?.[0] : undefined));
+    const prediction = sameUnit ? outputs?.[decision.output]?.[0] : undefined;
+    this.drawing.replaceChildren(drawSample(this.shown, this.spec, prediction));
   }
 
   private addRow(place: PlaceName, name: string, how: string): void {
