@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from models.artifacts import artifacts_root
+from tests.web.conftest import WAIT_MS, running_app
 from web.samples import samples
 from web.screenshot import ANSWERED
 
@@ -19,7 +20,11 @@ if TYPE_CHECKING:
     from tests.web.conftest import StartApp
 
 pytestmark = pytest.mark.slow
-WAIT_MS = 60_000
+# The service worker keeps what the page has loaded, the models too.
+KEPT = """async () => {
+  const kept = (await (await caches.open("export-once")).keys()).map(({ url }) => url);
+  return kept.includes(location.origin + "/") && kept.filter((url) => url.includes(".tflite")).length === 4;
+}"""
 FASTEST = "litertjs-wasm"  # what the page takes where nobody chooses
 
 
@@ -125,6 +130,24 @@ def test_back_ends_that_are_down_are_shown_as_down(
         assert "does not answer at" in row["verdict"]
         assert page.locator(f"#place-{place}").get_attribute("data-state") == "down"
     assert cells(page, "mlp", "browser")["agreement"] == "same"
+    assert not errors
+
+
+def test_page_goes_on_in_the_browser_without_a_network_and_says_so(
+    context: BrowserContext, errors: list[str], exports: dict[tuple[str, int], Export]
+) -> None:
+    """Its own server is stopped, then the page is loaded again, with its address as a link would have it."""
+    page = context.new_page()
+    page.on("console", lambda m: errors.append(m.text) if m.type in ("error", "warning") else None)
+    with running_app(artifacts=artifacts_root()) as address:
+        page.goto(address)
+        page.wait_for_function(ANSWERED, timeout=WAIT_MS)
+        page.wait_for_function(KEPT, timeout=WAIT_MS)
+    page.goto(f"{address}/?runtime={FASTEST}")
+    page.wait_for_function(ANSWERED, timeout=WAIT_MS)
+    for model in {name for name, _ in exports}:
+        assert cells(page, model, "browser")["agreement"] == "same"
+        assert cells(page, model, "serving")["verdict"] == "no network: this page goes on by itself"
     assert not errors
 
 

@@ -3,6 +3,7 @@
 import "./style.css";
 import { listModels, readStatus, type BackEnd, type Place } from "./catalogue";
 import { element } from "./elements";
+import { keepForOffline } from "./offline";
 import { Panel } from "./panel";
 import { RUNTIMES, sentence, startRuntime, type Runtime, type RuntimeName } from "./runtime";
 
@@ -96,6 +97,7 @@ async function open(): Promise<void> {
   const ready = await Promise.all(panels.map((panel) => panel.prepare()));
   panels = panels.filter((_, place) => ready[place]);
   for (const panel of panels) ask(panel);
+  enqueue(keepForOffline);
 }
 
 enqueue(open);

@@ -1,0 +1,63 @@
+// The service worker: keeps what the page has loaded, so that it goes on in the browser when nobody else answers.
+
+/** What this file uses of ServiceWorkerGlobalScope, whose types exclude those of the page. */
+interface Worker {
+  addEventListener(type: "install" | "activate", listener: (event: Lasting) => void): void;
+  addEventListener(type: "fetch", listener: (event: Fetch) => void): void;
+  addEventListener(type: "message", listener: (event: Lasting & { data: string[] }) => void): void;
+  skipWaiting(): Promise<void>;
+  clients: { claim(): Promise<void> };
+}
+interface Lasting {
+  waitUntil(work: Promise<unknown>): void;
+}
+interface Fetch {
+  request: Request;
+  respondWith(answer: Promise<Response>): void;
+}
+const worker = self as unknown as Worker;
+const CACHE = "export-once";
+const PAGE = /^\/($|icon\.svg$|api\/models$|models\/)/;
+const NOBODY = { up: false, reason: "no network: this page goes on by itself", variant: null };
+
+worker.addEventListener("install", (event) => event.waitUntil(worker.skipWaiting()));
+worker.addEventListener("activate", (event) => event.waitUntil(worker.clients.claim()));
+
+worker.addEventListener("fetch", (event) => {
+  const { request } = event;
+  const url = new URL(request.url);
+  if (request.method !== "GET" || url.origin !== location.origin) return;
+  if (url.pathname === "/api/status") event.respondWith(fetch(request).catch(() => Response.json({ serving: NOBODY, edge: NOBODY })));
+  else if (url.pathname.startsWith("/assets/") || url.searchParams.has("h")) event.respondWith(keptFirst(request));
+  else if (PAGE.test(url.pathname)) event.respondWith(freshFirst(request));
+});
+
+/** The page tells what it has loaded; what is not among it belongs to an older page. */
+worker.addEventListener("message", (event) => event.waitUntil(keep(event.data)));
+
+/** Addresses that carry their content's hash never change. */
+async function keptFirst(request: Request): Promise<Response> {
+  return (await caches.match(request)) ?? freshFirst(request);
+}
+
+async function freshFirst(request: Request): Promise<Response> {
+  try {
+    const answer = await fetch(request);
+    if (answer.ok) await (await caches.open(CACHE)).put(request, answer.clone());
+    return answer;
+  } catch (error) {
+    // The page is the same whatever the question in its address.
+    const kept = await caches.match(request, { ignoreSearch: request.mode === "navigate" });
+    if (kept) return kept;
+    throw error;
+  }
+}
+
+async function keep(addresses: string[]): Promise<void> {
+  const cache = await caches.open(CACHE);
+  const wanted = new Set(addresses);
+  const kept = await cache.keys();
+  await Promise.all(kept.filter(({ url }) => !wanted.has(url)).map((request) => cache.delete(request)));
+  const there = new Set(kept.map(({ url }) => url));
+  await Promise.all(addresses.filter((address) => !there.has(address)).map((address) => cache.add(address)));
+}
