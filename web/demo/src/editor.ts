@@ -37,11 +37,13 @@ function drawDigit(tell: (value: Nested) => void): Editor {
   let strokes: Point[][] = [];
   let waiting = false;
   const pad = svg("svg", { viewBox: "0 0 100 100", class: "pad", role: "img", "aria-label": "draw a digit here" });
+  const hint = svg("text", { x: 50, y: 54, class: "hint" }, "draw a digit");
   const clear = element("button", { type: "button" }, "Clear");
   const show = () => {
     pad.replaceChildren(
       ...strokes.map((stroke) => svg("polyline", { points: stroke.map((point) => point.join()).join(" "), class: "pen" })),
     );
+    clear.disabled = false;
     if (waiting) return;
     waiting = true; // one answer for each picture on the screen, however fast the pen is
     requestAnimationFrame(() => {
@@ -66,8 +68,10 @@ function drawDigit(tell: (value: Nested) => void): Editor {
   });
   const reset = () => {
     strokes = [];
-    pad.replaceChildren();
+    pad.replaceChildren(hint);
+    clear.disabled = true;
   };
+  reset();
   clear.addEventListener("click", reset);
   return { element: element("div", { class: "editor" }, pad, clear), reset };
 }

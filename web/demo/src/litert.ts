@@ -17,6 +17,7 @@ export async function start(accelerator: Accelerator): Promise<{ facts: Facts; l
     if (loaded) unloadLiteRt();
     loaded = undefined;
     // JSPI lets operators that WebGPU lacks run on the CPU, with the rest waiting; without it none would run on WebGPU.
+    (self as { Module?: unknown }).Module = { printErr: console.debug }; // it writes all its news there, and throws what is an error
     await loadLiteRt(LITERT_FOLDER, { jspi: accelerator === "webgpu" });
     loaded = accelerator;
   }
