@@ -83,7 +83,9 @@ def test_runtime_that_was_chosen_and_answers_wrongly_is_not_used(
     assert "litertjs-webgpu answers wrongly here (off by 0." in row["verdict"]
     assert page.locator('label[data-runtime="litertjs-webgpu"]').get_attribute("data-state") == "refused"
     assert page.locator("#runtimes input:checked").get_attribute("value") == "litertjs-webgpu"
-    assert all("Partially delegating to WASM execution" in said for said in errors)  # of the Transformer, which is right
+    assert all(
+        "Partially delegating to WASM execution" in said for said in errors
+    )  # of the Transformer, which is right
 
 
 def test_choosing_a_sample_by_keyboard_asks_again(
