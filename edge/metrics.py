@@ -79,12 +79,12 @@ class _Models:
             models.add_metric([], {"model": model.name, "version": str(model.version), "variant": model.variant, "sha256": model.sha256})  # fmt: skip
         yield models
         spent = CounterMetricFamily(
-            "edge_invoke_cpu_seconds",
-            "CPU time of invoke(), on the requests' threads. What process_cpu_seconds has beyond it the service took.",
+            "edge_interpreter_cpu_seconds",
+            "CPU time inside the interpreter, on the requests' threads; what process_cpu_seconds has beyond it is the service's.",
             labels=["model", "version"],
         )
         for model in self._library.models():
-            spent.add_metric([model.name, str(model.version)], model.invoke_cpu_seconds)
+            spent.add_metric([model.name, str(model.version)], model.interpreter_cpu_seconds)
         yield spent
         reloads = CounterMetricFamily("edge_model_reloads", "New files taken over, and refused.", labels=["result"])
         for result, number in self._library.reloads.items():

@@ -31,11 +31,12 @@ class NamedInterpreter:
         details = runner.get_input_details()
         self.inputs = {name: detail["index"] for name, detail in details.items()}
         self.outputs = {name: detail["index"] for name, detail in runner.get_output_details().items()}
-        self.invoke_cpu_seconds = 0.0  # so far, of the calling threads
+        self.cpu_seconds = 0.0  # of its calls so far, on the threads that made them
         self._shapes = {name: tuple(d["shape"]) for name, d in details.items() if -1 in d["shape_signature"]}
 
     def invoke(self, inputs: Tensors) -> Tensors:
         """One invocation, in the file's own units. Raises RuntimeError or ValueError when the runtime refuses."""
+        started = thread_time()
         interpreter = self._interpreter
         if self._shapes:
             self._resize(inputs)
@@ -43,10 +44,10 @@ class NamedInterpreter:
             interpreter.reset_all_variables()
         for name, value in inputs.items():
             interpreter.set_tensor(self.inputs[name], value)
-        started = thread_time()
         interpreter.invoke()
-        self.invoke_cpu_seconds += thread_time() - started
-        return {name: interpreter.get_tensor(index) for name, index in self.outputs.items()}
+        outputs = {name: interpreter.get_tensor(index) for name, index in self.outputs.items()}
+        self.cpu_seconds += thread_time() - started
+        return outputs
 
     def _resize(self, inputs: Tensors) -> None:
         resized = {name: inputs[name].shape for name, shape in self._shapes.items() if inputs[name].shape != shape}
@@ -92,6 +93,6 @@ class InterpreterPool:
             self._idle.append(interpreter)
         return result
 
-    def invoke_cpu_seconds(self) -> float:
+    def cpu_seconds(self) -> float:
         """Of the interpreters that are there; only the threads that called them, not those of the runtime."""
-        return sum(interpreter.invoke_cpu_seconds for interpreter in tuple(self._made))
+        return sum(interpreter.cpu_seconds for interpreter in tuple(self._made))

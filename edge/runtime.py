@@ -78,9 +78,9 @@ class LiteModel:
         return self.inputs[0].batch
 
     @property
-    def invoke_cpu_seconds(self) -> float:
-        """CPU time of all invocations so far, on the threads that asked for them."""
-        return self._pool.invoke_cpu_seconds()
+    def interpreter_cpu_seconds(self) -> float:
+        """CPU time inside the interpreter so far (set, invoke, get), on the threads that asked."""
+        return self._pool.cpu_seconds()
 
     def predict(self, inputs: Tensors) -> Tensors:
         """``{name: [N, …]}`` in raw units → ``{name: [N, …]}`` in raw units; N = 0 gives empty outputs.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import cached_property
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -47,7 +48,7 @@ class Affine:
         if not isinstance(self.ref, str):
             return self.ref
         last = raw[self.ref][:, -1].astype(np.float32, copy=False)  # [N, …]
-        return last.reshape(len(last), *[1] * (rank - last.ndim), *last.shape[1:])
+        return last if last.ndim == rank else last.reshape(len(last), *[1] * (rank - last.ndim), *last.shape[1:])
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,8 @@ class Tensor:
             value = (value - self.affine.reference(raw, value.ndim)) / self.affine.scale
         if self.scale is None:
             return np.ascontiguousarray(value, self.dtype)
-        if not np.logical_and.reduce(np.isfinite(value), axis=None):
+        # A sum is finite only if all are; where it is not, it may have grown too large itself.
+        if not isfinite(np.add.reduce(value, axis=None)) and not np.isfinite(value).all():
             raise RequestError(
                 f"input {self.name!r} holds NaN or infinity (or is too large for float32), which a quantized model "
                 "cannot represent; send finite numbers or use a float model"

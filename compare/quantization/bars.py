@@ -42,9 +42,9 @@ def bars(models: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         if service := model["service"]:
             own = service["own_cpu_us"]
             holds = None if own is None else own <= SERVICE_BAR_US
-            found.append(_bar(model, "edge service beyond invoke()", own, "µs", SERVICE_BAR_US, holds))
+            found.append(_bar(model, "edge service beyond the interpreter's own", own, "µs", SERVICE_BAR_US, holds))
             least = service["least_own_cpu_us"]
-            found.append(_bar(model, "edge service beyond invoke(), least", least, "µs", None, None))
+            found.append(_bar(model, "edge service beyond the interpreter's own, least", least, "µs", None, None))
     return [bar for bar in found if bar["value"] is not None]
 
 

@@ -28,11 +28,11 @@ VARIANT = "int8"  # the files that the deployment has the service run
 def service_costs(
     exports: Sequence[Export], *, rounds: int, seconds: float, tell: Callable[[str], None]
 ) -> dict[str, dict[str, Any]]:
-    """By model: CPU time of the service's processes per request on a kept-alive connection, of ``invoke()``, and what is left.
+    """By model: CPU time of the service's processes per request on a kept-alive connection, the interpreter's part, and the rest.
 
     The service is the real one, on a free port, over the artefacts of this run; ``rounds`` blocks of ``seconds``, their
-    median and the least: a machine's other work only adds. It counts the CPU time of ``invoke()`` itself: called in a loop of its own, the interpreter would
-    have the caches for itself and take less.
+    median, and the least: a machine's other work only adds. The service itself counts what its interpreter takes (set,
+    invoke, get); called in a loop of its own that would have the caches for itself and take less.
     """
     if not exports:
         return {}
@@ -50,15 +50,15 @@ def service_costs(
 
 
 def _measure(export: Export, rounds: int, seconds: float) -> list[tuple[float, float, int]]:
-    """Of each block the CPU seconds of the service, those of ``invoke()`` among them, and the number of requests."""
+    """Of each block the CPU seconds of the service, those of its interpreter among them, and the number of requests."""
     asked = [question.request for question in questions(export, "rest")]
     worker = _get("/healthz").json()["pid"]
     _load(asked, seconds)  # warm-up
     blocks = []
     for _ in range(rounds):
-        before = cpu_seconds(worker), _invoked(export)
+        before = cpu_seconds(worker), _interpreter_seconds(export)
         answered = _load(asked, seconds)
-        after = cpu_seconds(worker), _invoked(export)
+        after = cpu_seconds(worker), _interpreter_seconds(export)
         if before[0] is None or after[0] is None:
             raise TargetError("the CPU time of the service's process cannot be read here")
         blocks.append((after[0] - before[0], after[1] - before[1], answered))
@@ -85,12 +85,12 @@ def _load(asked: Sequence[bytes], seconds: float) -> int:
     return answered
 
 
-def _invoked(export: Export) -> float:
-    """CPU seconds of all invocations of a model so far."""
+def _interpreter_seconds(export: Export) -> float:
+    """CPU seconds inside the interpreter of a model so far."""
     labels = re.escape(f'{{model="{export.model}",version="{export.version}"}}')
-    found = re.search(rf"^edge_invoke_cpu_seconds_total{labels} (\S+)$", _get("/metrics").text, re.MULTILINE)
+    found = re.search(rf"^edge_interpreter_cpu_seconds_total{labels} (\S+)$", _get("/metrics").text, re.MULTILINE)
     if not found:
-        raise TargetError("the edge service's metrics do not tell the CPU time of invoke()")
+        raise TargetError("the edge service's metrics do not tell the CPU time of its interpreter")
     return float(found[1])
 
 
@@ -105,10 +105,10 @@ def _costs(blocks: Sequence[tuple[float, float, int]], error: str | None) -> dic
     def median_us(costs: list[float]) -> float | None:
         return statistics.median(costs) * 1e6 if costs else None
 
-    own = [(cpu - invoke) / n for cpu, invoke, n in blocks]
+    own = [(cpu - interpreter) / n for cpu, interpreter, n in blocks]
     return {
         "request_cpu_us": median_us([cpu / n for cpu, _, n in blocks]),
-        "invoke_cpu_us": median_us([invoke / n for _, invoke, n in blocks]),
+        "interpreter_cpu_us": median_us([interpreter / n for _, interpreter, n in blocks]),
         "own_cpu_us": median_us(own),
         "least_own_cpu_us": min(own) * 1e6 if own else None,
         "n": sum(n for *_, n in blocks),

@@ -113,7 +113,7 @@ def model(*rows, name="cnn", stand_in=False):
         "calibration": None,
         "service": {
             "request_cpu_us": 450.0,
-            "invoke_cpu_us": 12.0,
+            "interpreter_cpu_us": 12.0,
             "own_cpu_us": 438.0,
             "least_own_cpu_us": 300.0,
             "n": 100,
@@ -128,7 +128,7 @@ def test_bars_hold_against_the_faster_tensorflow():
     tensorflow = found["float32 against TensorFlow"]
     assert (tensorflow["value"], tensorflow["holds"]) == (4.5, False)
     assert found["int8 against float32"]["holds"] is True
-    assert found["edge service beyond invoke()"]["holds"] is False
+    assert found["edge service beyond the interpreter's own"]["holds"] is False
 
 
 def test_ratios_are_taken_within_a_round():

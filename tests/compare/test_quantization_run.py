@@ -56,9 +56,12 @@ def test_report_holds_every_figure(reported):
     assert all(t["scale"] and 0 < t["error"] < 0.2 for t in layers["tensors"])
     service = model["service"]
     assert service["error"] is None
-    assert 0 < service["invoke_cpu_us"] < service["request_cpu_us"]
+    assert 0 < service["interpreter_cpu_us"] < service["request_cpu_us"]
     assert 0 < service["least_own_cpu_us"] <= service["own_cpu_us"]
-    assert {bar["what"] for bar in found["bars"]} >= {"float32 against TensorFlow", "edge service beyond invoke()"}
+    assert {bar["what"] for bar in found["bars"]} >= {
+        "float32 against TensorFlow",
+        "edge service beyond the interpreter's own",
+    }
     assert "mlp v2, roc_auc of Keras" in printed
     assert f"report: {folder / 'lite.html'}" in printed
 

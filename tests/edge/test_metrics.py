@@ -47,7 +47,7 @@ def test_predictions_are_counted_by_model_version_and_status(service: Service):
     assert grown["edge_request_duration_seconds_sum", f'{labels},version="2"'] > 0
     assert grown["edge_inference_duration_seconds_count", 'model="mlp",version="2"'] == 3
     assert grown["edge_rows_total", 'model="mlp",version="2"'] == 5
-    assert grown["edge_invoke_cpu_seconds_total", 'model="mlp",version="2"'] > 0
+    assert grown["edge_interpreter_cpu_seconds_total", 'model="mlp",version="2"'] > 0
 
 
 def test_request_for_what_is_not_there_makes_no_series_of_its_own(service: Service):
