@@ -1,4 +1,4 @@
-// The page: the head with its backend switch and the state of the places, then a panel for every model that is listed.
+// The page: the head with its switch of runtimes and the state of the places, then a panel for every model that is listed.
 
 import "./style.css";
 import { listModels, readStatus, type BackEnd, type Place } from "./catalogue";

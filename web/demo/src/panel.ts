@@ -153,9 +153,7 @@ export class Panel {
       this.refused(wrong);
       throw new Error(`${runtime.name} answers wrongly here (${wrong}) and is not used`);
     }
-    const row = this.rows.get("browser")!;
-    [row.first.textContent, row.asked] = [milliseconds(first), true];
-    return askBrowser(model, sample, this.spec);
+    return { ...(await askBrowser(model, sample, this.spec)), first };
   }
 
   /** Load the model and hold what the runtime makes of it against the reference, before any answer of it is shown. */
@@ -172,7 +170,7 @@ export class Panel {
     try {
       const first = row.asked ? undefined : await ask();
       const answer = await ask();
-      if (first) row.first.textContent = milliseconds(first.milliseconds);
+      if (first) row.first.textContent = milliseconds(first.first ?? first.milliseconds);
       row.asked = true;
       if (sample !== this.shown) return; // another is shown meanwhile; its run follows
       this.answers.set(place, answer);

@@ -10,6 +10,8 @@ const PATIENCE_MS = 12_000; // longer than the proxy's own limit, whose sentence
 export interface Answer {
   outputs: Outputs;
   milliseconds: number;
+  /** Of the very first request, where it came before this one: the check of a runtime. */
+  first?: number;
 }
 
 export async function askBrowser(model: Model, sample: Sample, spec: Spec): Promise<Answer> {
