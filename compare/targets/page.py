@@ -133,7 +133,12 @@ class LiteRtJsTarget(PageTarget):
         return "LiteRT.js 2.5.3 answers this model wrongly on WebGPU and throws nothing, so the page refuses it"
 
     def unsupported(self, export: Export, signature: str) -> str | None:
-        return takes_other_than_single_rows_of_numbers(export) or unsupported_file(export, VARIANT, signature)
+        if reason := takes_other_than_single_rows_of_numbers(export) or unsupported_file(export, VARIANT, signature):
+            return reason
+        described = export.lite(VARIANT).with_suffix(".json")
+        if described.is_file() and any(None in tensor["shape"] for tensor in read_json(described)["inputs"]):
+            return "its .tflite file leaves the number of rows free; LiteRT.js wants it fixed"
+        return None
 
 
 def graph_unsupported(export: Export, signature: str, variant: str = VARIANT) -> str | None:

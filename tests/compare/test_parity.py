@@ -33,4 +33,6 @@ def test_target_is_still_the_model(row, comparison):
     comparison.close(row)
     if row.verdict.verdict == "skipped":
         pytest.skip(row.verdict.reason)
+    if row.verdict.verdict == "info":  # known_fault of the target, which tests/web/test_runtimes.py holds to be one
+        pytest.xfail(row.verdict.reason)
     assert row.verdict.verdict == "pass", f"{row.verdict.reason}; next: {row.verdict.next}"
