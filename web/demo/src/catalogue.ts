@@ -52,6 +52,8 @@ export interface Place {
   reason: string | null;
   /** The files' variant, where a place says so: "int8". */
   variant: string | null;
+  /** "127.0.0.1:8501"; null where the page's own server does not say. */
+  address: string | null;
 }
 
 export type BackEnd = "serving" | "edge";
