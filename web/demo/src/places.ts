@@ -4,6 +4,7 @@ import type { BackEnd, Entry, Nested, Sample, Spec } from "./catalogue";
 import type { Outputs } from "./decision";
 import { asTensor, flatten } from "./nested";
 import type { Model } from "./runtime";
+import { serverPath, type Choice } from "./versions_path";
 
 const PATIENCE_MS = 12_000; // longer than the proxy's own limit, whose sentence is the better one
 
@@ -28,11 +29,17 @@ export async function askBrowser(model: Model, sample: Sample, spec: Spec): Prom
 }
 
 /** TF Serving's REST form, one instance. Throws with the sentence of whoever refused. */
-export async function askBackEnd(place: BackEnd, entry: Entry, sample: Sample, spec: Spec): Promise<Answer> {
+export async function askBackEnd(
+  place: BackEnd,
+  entry: Entry,
+  sample: Sample,
+  spec: Spec,
+  choice: Choice = { version: entry.version },
+): Promise<Answer> {
   const single = spec.inputs.length === 1;
   const instance = single ? sample.inputs[spec.inputs[0]!.name]! : sample.inputs;
   const start = performance.now();
-  const answer = await fetch(`/api/${place}/v1/models/${encodeURIComponent(entry.model)}/versions/${entry.version}:predict`, {
+  const answer = await fetch(`/api/${place}${serverPath(entry.model, choice)}:predict`, {
     method: "POST",
     signal: AbortSignal.timeout(PATIENCE_MS),
     headers: { "Content-Type": "application/json" },
