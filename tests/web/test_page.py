@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from models.artifacts import artifacts_root
-from tests.web.conftest import WAIT_MS, running_app
+from tests.web.conftest import WAIT_MS
+from web.local import running_app
 from web.samples import samples
 from web.screenshot import ANSWERED
 
