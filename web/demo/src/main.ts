@@ -6,6 +6,7 @@ import { element } from "./elements";
 import { keepForOffline } from "./offline";
 import { Panel } from "./panel";
 import { RUNTIMES, sentence, startRuntime, type Runtime, type RuntimeName } from "./runtime";
+import { Versions } from "./versions";
 
 const places = document.querySelector<HTMLElement>("#places")!;
 const switches = document.querySelector<HTMLElement>("#runtimes")!;
@@ -93,6 +94,7 @@ async function open(): Promise<void> {
   if (report) document.querySelector("#report")!.removeAttribute("hidden");
   panels = models.map((entry) => new Panel(entry, ask, (reason) => runtime && refuse(runtime.name, `${entry.model}: ${reason}`)));
   main.replaceChildren(...panels.map((panel) => panel.element));
+  if (models.length) main.append(new Versions(models).element);
   if (!panels.length) main.append(element("p", { class: "notice" }, "No models yet: run `make deploy-all`."));
   const ready = await Promise.all(panels.map((panel) => panel.prepare()));
   panels = panels.filter((_, place) => ready[place]);
