@@ -7,6 +7,7 @@ import { shortened } from "./numbers";
 import { keepForOffline } from "./offline";
 import { Panel, type Fault } from "./panel";
 import { RUNTIMES, sentence, startRuntime, type Runtime, type RuntimeName } from "./runtime";
+import { Versions } from "./versions";
 
 const STATUS_LASTS_MS = 2000;
 
@@ -125,6 +126,7 @@ async function open(): Promise<void> {
   if (report) document.querySelector("#report")!.removeAttribute("hidden");
   panels = models.map((entry) => new Panel(entry, ask, (name, kind, reason) => fault(name, kind, `${entry.model}: ${reason}`)));
   main.replaceChildren(...panels.map((panel) => panel.element));
+  if (models.length) main.append(new Versions(models).element);
   if (!panels.length) main.append(element("p", { class: "notice" }, "No models yet: run `make deploy-all`."));
   const ready = await Promise.all(panels.map((panel) => panel.prepare()));
   panels = panels.filter((_, place) => ready[place]);
