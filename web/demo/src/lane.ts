@@ -2,7 +2,7 @@
 
 import type { Label } from "./catalogue";
 import { element, svg } from "./elements";
-import { milliseconds } from "./numbers";
+import { median, milliseconds } from "./numbers";
 
 export type Fault = "failed" | "wrong";
 export interface Outcome {
@@ -81,7 +81,7 @@ export class Lane {
     }
     for (const version of this.versions) this.figures.get(`version ${version}`)!.textContent = String(this.count(version));
     const answered = this.last.filter(({ by }) => typeof by === "number").map((outcome) => outcome.milliseconds);
-    this.figures.get("median")!.textContent = answered.length ? milliseconds(median(answered)) : "–";
+    this.figures.get("median")!.textContent = answered.length ? `${milliseconds(median(answered))} ms` : "–";
   }
 
   /** The newest version is the highest row; what failed or was wrong stands below all of them, and breaks the line. */
@@ -120,10 +120,4 @@ export class Lane {
     const versions = this.versions.map((version) => `${of(version)} by version ${version}`);
     return `of the last ${this.last.length} requests ${versions.join(", ")}, ${of("failed")} failed, ${of("wrong")} wrong`;
   }
-}
-
-function median(values: number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  const middle = sorted.length >> 1;
-  return sorted.length % 2 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
 }

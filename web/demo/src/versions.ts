@@ -98,7 +98,7 @@ export class Versions {
     const question = questions[turn % questions.length]!;
     const start = performance.now();
     try {
-      const { outputs, milliseconds } = await askBackEnd("serving", entry, question.sample, spec, { label: lane.label });
+      const { outputs, milliseconds } = await askBackEnd("serving", entry.model, { label: lane.label }, question.sample, spec);
       if (!going()) return;
       const versions = versionsOf(outputs, question, spec);
       const version = versions.includes(pointed.version) ? pointed.version : versions[0];
