@@ -125,6 +125,7 @@ def main() -> None:
     parser.add_argument("--times", type=int, default=7, help="how often the first screen is loaded")
     options = parser.parse_args()
     browser = Browser()
+    browser.files.serve("", pages.DIST)
     try:
         rows = against_bare(browser)
         with own_services(artifacts_root()) as unwell:
