@@ -51,12 +51,15 @@ class BackEnd:
             content = answer.json()
         except httpx.TimeoutException:
             reason = f"the {self.name} at {self.address} is too slow to answer; see `make status`"
-            return {"up": False, "reason": reason, "variant": None}
+            return self._describe(False, reason)
         except (httpx.HTTPError, ValueError):
-            return {"up": False, "reason": self._silent(), "variant": None}
+            return self._describe(False, self._silent())
         models = content.get("models") if isinstance(content, dict) else None
         first = models[0] if isinstance(models, list) and models and isinstance(models[0], dict) else {}
-        return {"up": answer.status_code < 500, "reason": None, "variant": first.get("variant")}
+        return self._describe(answer.status_code < 500, None, first.get("variant"))
+
+    def _describe(self, up: bool, reason: str | None, variant: str | None = None) -> dict[str, Any]:
+        return {"up": up, "reason": reason, "variant": variant, "address": self.address.partition("://")[2]}
 
     def _silent(self) -> str:
         return f"the {self.name} does not answer at {self.address}; run `make status`"

@@ -1,4 +1,4 @@
-"""The page's samples: a handful of real labelled test rows per model, with the reference's answers. NumPy only."""
+"""The page's samples: a handful of real labelled test rows per model, with the reference's answers. No TensorFlow."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def write_samples(export: Export) -> None:
 
 def samples(export: Export) -> dict[str, Any]:
     """``{"schema", "model", "version", "source_sha256", "spec", "kind", "samples": [{"inputs", "outputs", "label"}],
-    "series"}``.
+    "series", "series_dates"}``.
 
     Numbers keep the nesting of one row, without the batch axis; strings become text. NaN and infinity become null.
     """
@@ -37,6 +37,7 @@ def samples(export: Export) -> dict[str, Any]:
     case = next((c for c in cases if c.kind == "test"), cases[0] if cases else None)
     places = [] if case is None else open_on_a_right_one(choose(case), case, export.spec)
     rows = [_row(case, int(i)) for i in places] if case else []
+    stretch = series(case) if case else None
     return {
         "schema": 1,
         "model": export.model,
@@ -45,7 +46,8 @@ def samples(export: Export) -> dict[str, Any]:
         "spec": export.spec.to_json(),
         "kind": case.kind if case else None,
         "samples": rows,
-        "series": series(case) if case else None,
+        "series": stretch,
+        "series_dates": dates_of(stretch) if stretch else None,
     }
 
 
@@ -57,6 +59,20 @@ def series(case: Case) -> list[float] | None:
     if not np.array_equal(values[1:, :-1], values[:-1, 1:]):
         return None
     return [*as_json(values[0, :, 0]), *as_json(values[1:, -1, 0])]
+
+
+def dates_of(stretch: list[float]) -> list[str] | None:
+    """The day of each value ("1994-01-01") where it is a stretch of the weekly CO2 readings (statsmodels); else None."""
+    from statsmodels.datasets import co2
+
+    ppm = co2.load_pandas().data["co2"]
+    if len(stretch) > len(ppm):
+        return None
+    windows = np.lib.stride_tricks.sliding_window_view(ppm.to_numpy(np.float32), len(stretch))
+    places = np.flatnonzero((windows == np.asarray(stretch, np.float32)).all(1))
+    if len(places) != 1:
+        return None
+    return [day.date().isoformat() for day in ppm.index[places[0] :][: len(stretch)]]
 
 
 def choose(case: Case, count: int = SAMPLES) -> NDArray:

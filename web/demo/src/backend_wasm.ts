@@ -15,7 +15,6 @@ setWasmPaths({
   "tfjs-backend-wasm-threaded-simd.wasm": threaded,
 });
 
-export async function wasmFacts(): Promise<{ accelerator: string; threads: number }> {
-  const simd = await env().getAsync("WASM_HAS_SIMD_SUPPORT");
-  return { accelerator: simd ? "SIMD, 1 thread" : "no SIMD, 1 thread", threads: 1 };
+export async function wasmFacts(): Promise<string> {
+  return (await env().getAsync("WASM_HAS_SIMD_SUPPORT")) ? "SIMD, 1 thread" : "no SIMD, 1 thread";
 }

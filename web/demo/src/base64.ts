@@ -1,7 +1,7 @@
 // Tensors on their way to and from a program: base64 of their little-endian bytes, so that every float32 arrives bit
 // for bit, NaN and infinity included.
 
-import type { Tensor, Tensors } from "./runtime";
+import type { Tensor, Tensors } from "./model";
 
 export interface Encoded {
   shape: number[];

@@ -1,13 +1,16 @@
 // The benchmark page: what compare/targets/page.py drives.
 
 import { decodeAll, encodeAll, type Encoded } from "./base64";
-import { sentence, startRuntime, timeOne, type Facts, type Model, type Runtime, type RuntimeName } from "./runtime";
+import type { Facts } from "./model";
+import { sentence, startRuntime, type Model, type Runtime, type RuntimeName } from "./runtime";
 
 let runtime: Runtime | undefined;
 let model: Model | undefined;
 
 const bench = {
   async start(name: RuntimeName): Promise<Facts> {
+    runtime?.stop();
+    [runtime, model] = [undefined, undefined];
     runtime = await startRuntime(name);
     return runtime.facts;
   },
@@ -19,15 +22,12 @@ const bench = {
   },
 
   async predict(inputs: Record<string, Encoded>): Promise<Record<string, Encoded>> {
-    return encodeAll(await loaded().predict(decodeAll(inputs)));
+    return encodeAll((await loaded().predict(decodeAll(inputs))).outputs);
   },
 
   /** Milliseconds of each of `calls` requests, one after the other. */
   async time(inputs: Record<string, Encoded>, calls: number): Promise<number[]> {
-    const tensors = decodeAll(inputs);
-    const milliseconds: number[] = [];
-    for (let call = 0; call < calls; call++) milliseconds.push(await timeOne(loaded(), tensors));
-    return milliseconds;
+    return loaded().time(decodeAll(inputs), calls);
   },
 
   /** Load and answer in one go; milliseconds since this page began to load. */

@@ -52,6 +52,8 @@ export interface Place {
   reason: string | null;
   /** The files' variant, where a place says so: "int8". */
   variant: string | null;
+  /** "127.0.0.1:8501"; null where the page's own server does not say. */
+  address: string | null;
 }
 
 export type BackEnd = "serving" | "edge";
@@ -70,6 +72,8 @@ export interface Samples {
   samples: Sample[];
   /** Of a model that reads a series: the stretch that its rows were cut from, one step apart. */
   series: number[] | null;
+  /** The day of each value of the series, "1994-01-01", where they are known. */
+  series_dates: string[] | null;
 }
 
 export const readSamples = (entry: Entry) => getJson<Samples>(entry.samples);

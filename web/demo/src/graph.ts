@@ -3,11 +3,11 @@
 import { loadGraphModel, type GraphModel } from "@tensorflow/tfjs-converter";
 import * as tf from "@tensorflow/tfjs-core";
 
+import type { LoadedModel, Tensors } from "./model";
 import { countRows, cut, join } from "./rows";
-import type { Model, Tensors } from "./runtime";
 
 /** From an address, or from what reads the model's files otherwise. */
-export async function loadGraph(source: string | tf.io.IOHandler): Promise<Model> {
+export async function loadGraph(source: string | tf.io.IOHandler): Promise<LoadedModel> {
   if (typeof source !== "string") return new Graph(await loadGraphModel(source));
   const address = new URL(source, location.href);
   // The weights carry the hash that the model's own address has, so that a browser may keep them for ever too.
@@ -21,7 +21,7 @@ interface Port {
   dtype: tf.DataType;
 }
 
-class Graph implements Model {
+class Graph implements LoadedModel {
   private readonly inputs: Port[];
   private readonly outputs: Port[];
   /** Rows of one execution: what the signature states, one where it leaves the batch free. */

@@ -1,28 +1,24 @@
 // LiteRT.js: the .tflite files themselves, on WebAssembly (XNNPACK) or WebGPU. Files need a batch of one.
 
-import { getWebGpuDevice, loadAndCompile, loadLiteRt, Tensor, unloadLiteRt, type CompiledModel } from "@litertjs/core";
+import { getWebGpuDevice, loadAndCompile, loadLiteRt, Tensor, type CompiledModel } from "@litertjs/core";
 
+import type { Library, LoadedModel, Tensors } from "./model";
+import { adapterName } from "./renderer";
 import { countRows, cut, join } from "./rows";
-import type { Facts, Model, Tensors } from "./runtime";
 
 declare const LITERT_FOLDER: string; // both from vite.config.mjs
 declare const LITERT_VERSION: string;
 
 type Accelerator = "wasm" | "webgpu";
 
-let loaded: Accelerator | undefined; // whose build of the library is there
-
-export async function start(accelerator: Accelerator): Promise<{ facts: Facts; load(url: string): Promise<Model> }> {
-  if (loaded !== accelerator) {
-    if (loaded) unloadLiteRt();
-    loaded = undefined;
-    // JSPI lets operators that WebGPU lacks run on the CPU, with the rest waiting; without it none would run on WebGPU.
-    (self as { Module?: unknown }).Module = { printErr: console.debug }; // it writes all its news there, and throws what is an error
-    await loadLiteRt(LITERT_FOLDER, { jspi: accelerator === "webgpu" });
-    loaded = accelerator;
-  }
+export async function start(accelerator: Accelerator): Promise<Library> {
+  // JSPI lets operators that WebGPU lacks run on the CPU, with the rest waiting; without it none would run on WebGPU.
+  (self as { Module?: unknown }).Module = {
+    printErr: console.debug, // it writes all its news there, and throws what is an error
+    locateFile: (name: string) => `${LITERT_FOLDER}/${name}`, // it would look beside this worker
+  };
+  await loadLiteRt(LITERT_FOLDER, { jspi: accelerator === "webgpu" });
   if (accelerator === "webgpu" && !getWebGpuDevice()) throw new Error("this browser does not have WebGPU");
-  const { adapterName } = await import("./renderer");
   const facts = {
     version: `LiteRT.js ${LITERT_VERSION}`,
     accelerator: accelerator === "wasm" ? "XNNPACK, SIMD" : await adapterName(),
@@ -31,7 +27,7 @@ export async function start(accelerator: Accelerator): Promise<{ facts: Facts; l
   return { facts, load: async (url) => new File(await loadAndCompile(url, { accelerator, gpuOptions: { precision: "fp32" } })) };
 }
 
-class File implements Model {
+class File implements LoadedModel {
   private readonly step: number;
 
   constructor(private readonly model: CompiledModel) {

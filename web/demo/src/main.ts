@@ -1,18 +1,23 @@
-// The page: the head with its switch of runtimes and the state of the places, then a panel for every model that is listed.
+// The page: the head with its switches of runtimes and the state of the places, then a panel for every model that is listed.
 
 import "./style.css";
 import { listModels, readStatus, type BackEnd, type Place } from "./catalogue";
 import { element } from "./elements";
+import { shortened } from "./numbers";
 import { keepForOffline } from "./offline";
-import { Panel } from "./panel";
+import { Panel, type Fault } from "./panel";
 import { RUNTIMES, sentence, startRuntime, type Runtime, type RuntimeName } from "./runtime";
+
+const STATUS_LASTS_MS = 2000;
 
 const places = document.querySelector<HTMLElement>("#places")!;
 const switches = document.querySelector<HTMLElement>("#runtimes")!;
 const main = document.querySelector<HTMLElement>("main")!;
+const boxes = new Map<RuntimeName, HTMLInputElement>();
+const running = new Map<RuntimeName, Runtime>(); // what answers in this browser
+const faulty = new Set<RuntimeName>();
 let panels: Panel[] = [];
-let runtime: Runtime | undefined; // what answers in this browser
-let untried: RuntimeName[] = []; // what may take its place; nothing once somebody has chosen
+let untried: RuntimeName[] = []; // what may take a runtime's place; nothing once somebody has chosen
 let work: Promise<void> = Promise.resolve(); // one thing at a time: timings must not overlap
 
 function enqueue(task: () => Promise<void>): void {
@@ -21,9 +26,14 @@ function enqueue(task: () => Promise<void>): void {
   });
 }
 
-async function status(): Promise<Record<BackEnd, Place>> {
-  const down = { up: false, reason: "the page's own server does not answer; run `make status`", variant: null };
+type Status = Record<BackEnd, Place>;
+let known: { status: Status; since: number } | undefined;
+
+async function status(): Promise<Status> {
+  if (known && performance.now() - known.since < STATUS_LASTS_MS) return known.status;
+  const down = { up: false, reason: "the page's own server does not answer; run `make status`", variant: null, address: null };
   const found = await readStatus().catch(() => ({ serving: down, edge: down }));
+  known = { status: found, since: performance.now() };
   showPlace("serving", "Server", found.serving.up ? "up" : "down", "");
   showPlace("edge", "Device", found.edge.up ? "up" : "down", found.edge.variant ?? "");
   return found;
@@ -37,67 +47,88 @@ function showPlace(id: string, name: string, state: string, detail: string): voi
   else places.append(item);
 }
 
+function showBrowser(failure = ""): void {
+  const described = [...running.values()].map(({ facts, name }) => `${facts.version} ${name.split("-")[1]}: ${shortened(facts.accelerator)}`);
+  if (described.length) showPlace("browser", "Browser", "up", described.length < 3 ? described.join("; ") : `${described.length} runtimes`);
+  else showPlace("browser", "Browser", failure ? "down" : "off", failure);
+}
+
 async function start(name: RuntimeName): Promise<void> {
-  for (const panel of panels) panel.unload();
-  runtime = undefined;
-  document.querySelector<HTMLInputElement>(`input[value="${name}"]`)!.checked = true;
+  if (running.has(name) || !boxes.get(name)!.checked) return;
   try {
-    runtime = await startRuntime(name);
-    const { version, accelerator } = runtime.facts;
-    showPlace("browser", "Browser", "up", `${version} ${name.split("-")[1]}: ${shortened(accelerator)}`);
+    running.set(name, await startRuntime(name));
+    showBrowser();
   } catch (error) {
-    showPlace("browser", "Browser", "down", sentence(error));
-    refuse(name, sentence(error));
+    showBrowser(sentence(error));
+    fault(name, "lies", sentence(error));
   }
 }
 
-/** Mark what does not work here; where nobody has chosen it, the next one is tried. */
-function refuse(name: RuntimeName, reason: string): void {
-  const label = document.querySelector<HTMLElement>(`label[data-runtime="${name}"]`)!;
-  if (label.dataset.state === "refused") return; // for another model
-  label.dataset.state = "refused";
-  label.title = reason;
-  const next = untried.shift();
-  if (next) use(next);
+async function stop(name: RuntimeName): Promise<void> {
+  running.get(name)?.stop();
+  running.delete(name);
+  for (const panel of panels) panel.drop(name);
+  showBrowser();
 }
 
-const shortened = (text: string) => (/SwiftShader/i.test(text) ? "SwiftShader (software)" : text.slice(0, 60));
+/** What does not work here is marked. Where nobody has chosen, the next one is tried: beside it, or in its place if it lies. */
+function fault(name: RuntimeName, kind: Fault, reason: string): void {
+  if (kind === "lies") {
+    const label = boxes.get(name)!.closest("label")!;
+    label.dataset.state = "refused";
+    label.title = reason;
+  }
+  if (faulty.has(name)) return; // for another model, or another sample
+  faulty.add(name);
+  const next = untried.shift();
+  if (!next) return;
+  if (kind === "lies") turn(name, false);
+  turn(next, true);
+}
+
+function turn(name: RuntimeName, on: boolean): void {
+  boxes.get(name)!.checked = on;
+  enqueue(() => (on ? start(name) : stop(name)));
+  for (const panel of panels) ask(panel);
+}
 
 function addSwitch(name: RuntimeName): void {
-  const radio = element("input", { type: "radio", name: "runtime", value: name });
-  radio.addEventListener("change", () => {
+  const box = element("input", { type: "checkbox", name: "runtime", value: name });
+  box.addEventListener("change", () => {
     untried = [];
-    history.replaceState(null, "", `?runtime=${name}`);
-    use(name);
+    const chosen = RUNTIMES.filter((runtime) => boxes.get(runtime)!.checked);
+    history.replaceState(null, "", `?runtime=${chosen.join()}`);
+    turn(name, box.checked);
   });
-  switches.append(element("label", { "data-runtime": name }, radio, name));
-}
-
-function use(name: RuntimeName): void {
-  enqueue(() => start(name));
-  for (const panel of panels) ask(panel);
+  boxes.set(name, box);
+  switches.append(element("label", { "data-runtime": name }, box, name));
 }
 
 function ask(panel: Panel): void {
   panel.announceRun();
-  enqueue(async () => panel.run(runtime, await status()));
+  enqueue(async () => panel.run(running.values(), await status()));
 }
 
 async function open(): Promise<void> {
-  const wanted = new URLSearchParams(location.search).get("runtime");
-  const chosen = RUNTIMES.find((name) => name === wanted);
-  if (!chosen) untried = RUNTIMES.slice(1);
+  const wanted = new URLSearchParams(location.search).get("runtime")?.split(",") ?? [];
+  const chosen = RUNTIMES.filter((name) => wanted.includes(name));
+  if (!chosen.length) untried = RUNTIMES.slice(1);
   for (const name of RUNTIMES) addSwitch(name);
   showPlace("browser", "Browser", "starting", "");
-  const [{ models, report }] = await Promise.all([listModels(), start(chosen ?? RUNTIMES[0])]);
+  const first = chosen.length ? chosen : [RUNTIMES[0]];
+  for (const name of first) boxes.get(name)!.checked = true;
+  const starting = Promise.all(first.map(start));
+  const { models, report } = await listModels();
   if (report) document.querySelector("#report")!.removeAttribute("hidden");
-  panels = models.map((entry) => new Panel(entry, ask, (reason) => runtime && refuse(runtime.name, `${entry.model}: ${reason}`)));
+  panels = models.map((entry) => new Panel(entry, ask, fault));
   main.replaceChildren(...panels.map((panel) => panel.element));
   if (!panels.length) main.append(element("p", { class: "notice" }, "No models yet: run `make deploy-all`."));
   const ready = await Promise.all(panels.map((panel) => panel.prepare()));
   panels = panels.filter((_, place) => ready[place]);
+  for (const panel of panels) ask(panel); // the back ends answer while the runtime starts
+  enqueue(async () => void (await starting));
   for (const panel of panels) ask(panel);
-  enqueue(keepForOffline);
+  enqueue(() => keepForOffline([...running.values()]));
 }
 
 enqueue(open);

@@ -1,7 +1,7 @@
 // Nested lists as JSON has them, and the flat arrays that a runtime wants.
 
 import type { Nested, TensorSpec } from "./catalogue";
-import type { Tensor } from "./runtime";
+import type { Tensor } from "./model";
 
 /** All numbers in order; null, which stands for NaN and infinity in JSON, becomes NaN. */
 export function flatten(value: Nested): number[] {

@@ -12,9 +12,9 @@ import * as tf from "@tensorflow/tfjs-core";
 
 import { decodeAll, encodeAll, type Encoded } from "./base64";
 import { loadGraph } from "./graph";
-import { sentence, timeOne, type Model } from "./runtime";
+import { timeCalls, type LoadedModel } from "./model";
 
-let model: Model | undefined;
+let model: LoadedModel | undefined;
 
 const calls = {
   async load(file: string): Promise<null> {
@@ -27,12 +27,8 @@ const calls = {
     return encodeAll(await model!.predict(decodeAll(inputs)));
   },
 
-  /** Milliseconds of each of `count` requests, one after the other. */
   async time(inputs: Record<string, Encoded>, count: number): Promise<number[]> {
-    const tensors = decodeAll(inputs);
-    const milliseconds: number[] = [];
-    for (let call = 0; call < count; call++) milliseconds.push(await timeOne(model!, tensors));
-    return milliseconds;
+    return timeCalls(model!, decodeAll(inputs), count);
   },
 };
 
@@ -64,7 +60,7 @@ async function main(): Promise<void> {
     try {
       reply({ value: await (calls[call] as (...given: never[]) => Promise<unknown>)(...given) });
     } catch (error) {
-      reply({ error: sentence(error) });
+      reply({ error: error instanceof Error ? error.message : String(error) });
     }
   }
 }

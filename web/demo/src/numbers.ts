@@ -1,7 +1,8 @@
 // Numbers as the page shows them: aligned, with their unit.
 
+/** Milliseconds, without their unit. */
 export function milliseconds(value: number): string {
-  return `${value.toFixed(value < 10 ? 2 : value < 100 ? 1 : 0)} ms`;
+  return value.toFixed(value < 10 ? 2 : value < 100 ? 1 : 0);
 }
 
 export function quantity(value: number, unit: string): string {
@@ -16,5 +17,15 @@ export function difference(value: number): string {
 }
 
 export function bytes(count: number): string {
-  return count < 1e6 ? `${(count / 1e3).toFixed(0)} kB` : `${(count / 1e6).toFixed(1)} MB`;
+  if (count < 1e3) return `${count} B`;
+  return count < 1e6 ? `${(count / 1e3).toFixed(count < 1e4 ? 1 : 0)} kB` : `${(count / 1e6).toFixed(1)} MB`;
 }
+
+export function median(values: number[]): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  return sorted.length % 2 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
+}
+
+/** The name of a piece of hardware, or of the software in its place, as short as a column is. */
+export const shortened = (name: string) => (/SwiftShader/i.test(name) ? "SwiftShader (software)" : name.slice(0, 40));

@@ -1,72 +1,61 @@
-// One panel per model: a sample, and what each place answers to it.
+// One panel per model: a sample or an input of one's own, and what each place answers to it.
 
+import { AnswerTable } from "./answers";
 import { readSamples, type BackEnd, type Entry, type Nested, type Place, type Sample, type Spec } from "./catalogue";
-import { compare, read, readLabel, referenceOf, type Agreement, type Outputs } from "./decision";
+import { checkModel } from "./check";
+import { read, readLabel, type Outputs } from "./decision";
 import { drawSample, drawThumbnail, kindOf } from "./drawings";
 import { editorFor, type Editor } from "./editor";
 import { element } from "./elements";
-import { difference, milliseconds } from "./numbers";
+import { shortened } from "./numbers";
 import { askBackEnd, askBrowser, type Answer } from "./places";
-import { checkModel } from "./check";
-import { sentence, type Model, type Runtime } from "./runtime";
+import { RUNTIMES, sentence, type Model, type Runtime, type RuntimeName } from "./runtime";
 
-const WORDS: Record<Agreement, [sign: string, words: string]> = {
-  same: ["=", "same numbers"],
-  close: ["≈", "same decision"],
-  other: ["≠", "differs"],
-};
+const BACK_ENDS = ["serving", "edge"] as const;
+const ORDER = [...RUNTIMES, ...BACK_ENDS];
 
-interface Checked {
+/** A model in a runtime of this browser, held against the recorded answers. */
+interface Loaded {
   model: Model;
   wrong: string | null;
+  cold: number;
   first: number;
+  file: number;
 }
 
-type PlaceName = "browser" | BackEnd;
-interface Row {
-  answer: HTMLElement;
-  score: HTMLElement;
-  first: HTMLElement;
-  then: HTMLElement;
-  verdict: HTMLTableCellElement;
-  element: HTMLTableRowElement;
-  asked: boolean;
-}
+/** Why a runtime has no answer for a model: it cannot take it, or it answers wrongly and must not be used. */
+export type Fault = "cannot" | "lies";
 
 export class Panel {
   readonly element: HTMLElement;
   private readonly drawing = element("div", { class: "drawing" });
-  private readonly answer = element("p", { class: "answer", "aria-live": "polite" }, "…");
+  private readonly answer = element("p", { class: "large", "aria-live": "polite" }, "…");
   private readonly truth = element("p", { class: "truth" });
+  private readonly sample = element("div", { class: "sample" });
   private readonly choices = element("div", { class: "choices", role: "group", "aria-label": "real test samples" });
-  private readonly body = element("tbody");
-  private readonly against = element("th", { scope: "col" });
-  private readonly rows = new Map<PlaceName, Row>();
+  private readonly table = new AnswerTable();
+  private readonly loaded = new Map<RuntimeName, Promise<Loaded>>();
   private spec!: Spec;
   private samples: Sample[] = [];
   private editor: Editor | null = null;
   private shown!: Sample; // one of the samples, or an input of one's own
-  private answers = new Map<PlaceName, Answer>(); // to what is shown
-  private model?: Promise<Checked>; // of the runtime that was asked last
   private pending = 0; // runs that were asked for and have not ended
 
   constructor(
     readonly entry: Entry,
     private readonly ask: (panel: Panel) => void,
-    /** Called with the reason when the runtime of this page gives wrong answers for this model. */
-    private readonly refused: (reason: string) => void,
+    private readonly failed: (name: RuntimeName, fault: Fault, reason: string) => void,
   ) {
     const heading = element("h2", {}, entry.model, element("small", {}, ` version ${entry.version}`));
-    const columns = ["", "answer", "score", "first", "then"];
-    const head = element("tr", {}, ...columns.map((name) => element("th", { scope: "col" }, name)), this.against);
+    this.sample.append(this.drawing, element("div", { class: "reading" }, this.answer, this.truth, this.table.verdict));
     this.element = element(
       "section",
       { class: "panel", "data-model": entry.model, "aria-busy": "true" },
       heading,
       element("p", { class: "task" }),
-      element("div", { class: "sample" }, this.drawing, element("div", { class: "reading" }, this.answer, this.truth)),
+      this.sample,
       this.choices,
-      element("table", { class: "answers" }, element("thead", {}, head), this.body),
+      this.table.element,
     );
   }
 
@@ -86,10 +75,12 @@ export class Panel {
   private async fillIn(): Promise<void> {
     const { spec, samples, series } = await readSamples(this.entry);
     [this.spec, this.samples] = [spec, samples];
+    const kind = kindOf(spec);
     this.editor = editorFor(spec, series, (inputs) => this.edit(inputs));
-    if (this.editor) this.choices.before(this.editor.element);
+    if (this.editor && kind === "image") this.drawing.after(this.editor.element);
+    else if (this.editor) this.choices.before(this.editor.element);
     this.element.querySelector(".task")!.textContent = spec.task;
-    this.element.dataset.kind = kindOf(spec);
+    this.element.dataset.kind = kind;
     this.choices.append(
       ...samples.map((sample, place) => {
         const button = element("button", { type: "button", title: readLabel(sample.label, spec) }, drawThumbnail(sample, spec, place));
@@ -97,9 +88,8 @@ export class Panel {
         return button;
       }),
     );
-    this.addRow("browser", "Browser", "");
-    this.addRow("serving", "Server", "REST");
-    this.addRow("edge", "Device", "REST");
+    this.table.add({ id: "serving", name: "Server", how: "REST" }, ORDER);
+    this.table.add({ id: "edge", name: "Device", how: "REST" }, ORDER);
     if (!samples.length) throw new Error("the evidence has no rows");
     this.editor?.reset(samples[0]!);
     this.show(samples[0]!);
@@ -123,103 +113,90 @@ export class Panel {
     this.element.setAttribute("aria-busy", "true");
   }
 
-  /** Ask the three places, one after the other, so that none slows another down. */
-  async run(runtime: Runtime | undefined, status: Record<BackEnd, Place>): Promise<void> {
+  /** Ask every place, one after the other, so that none slows another down. */
+  async run(runtimes: Iterable<Runtime>, status: Record<BackEnd, Place>): Promise<void> {
     const sample = this.shown;
-    await this.report("browser", sample, () => this.inBrowser(runtime, sample));
-    for (const place of ["serving", "edge"] as const) {
-      const { up, reason, variant } = status[place];
-      if (variant) this.rows.get(place)!.element.querySelector("small")!.textContent = ` REST, ${variant}`;
+    for (const runtime of runtimes) {
+      if (!this.table.has(runtime.name)) {
+        this.table.add({ id: runtime.name, name: runtime.name, how: shortened(runtime.facts.accelerator) }, ORDER);
+      }
+      await this.report(runtime.name, sample, () => this.inBrowser(runtime, sample));
+    }
+    for (const place of BACK_ENDS) {
+      const { up, reason, variant, address } = status[place];
+      this.table.describe(place, variant ? `REST, ${variant}` : "REST", address ?? "");
       await this.report(place, sample, () => {
         if (!up) throw new Error(reason ?? "it does not answer");
-        return askBackEnd(place, this.entry, sample, this.spec);
+        return this.inBackEnd(place, sample);
       });
     }
     if (!--this.pending) this.element.setAttribute("aria-busy", "false");
   }
 
-  /** Give the model back: the next answer loads it into the runtime that is chosen then. */
-  unload(): void {
-    void this.model?.then(({ model }) => model.dispose()).catch(() => undefined);
-    this.model = undefined;
-    const row = this.rows.get("browser");
-    if (row) [row.asked, row.first.textContent, row.then.textContent] = [false, "", ""];
+  /** The runtime is no longer used here. */
+  drop(name: RuntimeName): void {
+    this.loaded.delete(name);
+    this.table.remove(name);
   }
 
-  private async inBrowser(runtime: Runtime | undefined, sample: Sample): Promise<Answer> {
-    if (!runtime) throw new Error("no runtime works in this browser");
-    const { model, wrong, first } = await (this.model ??= this.load(runtime));
+  private async inBrowser(runtime: Runtime, sample: Sample): Promise<Answer> {
+    const loading = this.loaded.get(runtime.name) ?? this.load(runtime);
+    this.loaded.set(runtime.name, loading);
+    const { model, wrong, ...start } = await loading.catch((error: unknown) => {
+      this.failed(runtime.name, "cannot", sentence(error));
+      throw error;
+    });
     if (wrong) {
-      this.refused(wrong);
+      this.failed(runtime.name, "lies", wrong);
       throw new Error(`${runtime.name} answers wrongly here (${wrong}) and is not used`);
     }
-    return { ...(await askBrowser(model, sample, this.spec)), first };
+    this.table.started(runtime.name, start);
+    return askBrowser(model, sample, this.spec);
   }
 
   /** Load the model and hold what the runtime makes of it against the reference, before any answer of it is shown. */
-  private async load(runtime: Runtime): Promise<Checked> {
+  private async load(runtime: Runtime): Promise<Loaded> {
     const file = this.entry.files[runtime.format];
-    this.rows.get("browser")!.element.querySelector("small")!.textContent = ` ${runtime.name}`;
     if (file.error !== null) throw new Error(file.error);
+    const began = performance.now();
     const model = await runtime.load(file.url);
-    return { model, ...(await checkModel(model, this.samples, this.spec)) };
+    const loading = performance.now() - began;
+    const { wrong, first } = await checkModel(model, this.samples, this.spec);
+    return { model, wrong, cold: runtime.startMilliseconds + loading + first, first, file: file.bytes };
   }
 
-  private async report(place: PlaceName, sample: Sample, ask: () => Answer | Promise<Answer>): Promise<void> {
-    const row = this.rows.get(place)!;
+  private async inBackEnd(place: BackEnd, sample: Sample): Promise<Answer> {
+    const path = `/v1/models/${encodeURIComponent(this.entry.model)}/versions/${this.entry.version}`;
+    if (!this.table.asked(place)) {
+      const { milliseconds } = await askBackEnd(place, path, sample, this.spec);
+      this.table.started(place, { cold: null, first: milliseconds, file: null });
+    }
+    return askBackEnd(place, path, sample, this.spec);
+  }
+
+  private async report(place: string, sample: Sample, ask: () => Promise<Answer>): Promise<void> {
     try {
-      const first = row.asked ? undefined : await ask();
       const answer = await ask();
-      if (first) row.first.textContent = milliseconds(first.first ?? first.milliseconds);
-      row.asked = true;
-      if (sample !== this.shown) return; // another is shown meanwhile; its run follows
-      this.answers.set(place, answer);
-      this.fill(row, answer, place);
-      this.judge();
+      if (sample !== this.shown || !this.table.has(place)) return; // another is shown meanwhile; its run follows
+      this.table.fill(place, answer, this.spec);
+      this.showAnswer();
     } catch (error) {
-      if (sample === this.shown) this.fillFailure(row, sentence(error), place);
+      if (sample !== this.shown || !this.table.has(place)) return;
+      this.table.fail(place, sentence(error));
     }
+    this.table.judge(sample, this.spec);
   }
 
-  private fill(row: Row, { outputs, milliseconds: elapsed }: Answer, place: PlaceName): void {
-    const reading = read(outputs, this.spec);
-    row.answer.textContent = reading.unit ? `${reading.answer} ${reading.unit}` : reading.answer;
-    row.score.textContent = reading.score;
-    row.then.textContent = milliseconds(elapsed);
-    spread(row, 1);
-    if (place === "browser") {
-      this.answer.replaceChildren(reading.answer, reading.unit ? element("small", {}, ` ${reading.unit}`) : "");
-      this.draw(outputs);
-    }
-  }
-
-  /** Every answer against the recorded one; to an input of one's own nobody recorded any, so the first float model's counts. */
-  private judge(): void {
-    const recorded = referenceOf(this.shown);
-    const judge = recorded ? null : (["serving", "browser"] as const).find((place) => this.answers.has(place));
-    const reference = recorded ?? (judge && this.answers.get(judge)!.outputs);
-    this.against.textContent = recorded ? "against Keras" : judge === "serving" ? "against the server" : "against the browser";
-    if (!reference) return;
-    for (const [place, { outputs }] of this.answers) {
-      const row = this.rows.get(place)!;
-      const { agreement, largest } = compare(outputs, reference, this.spec);
-      const [sign, words] = WORDS[agreement];
-      row.verdict.replaceChildren(element("b", { "aria-hidden": "true" }, sign), words, element("small", {}, `Δ ${difference(largest)}`));
-      row.element.dataset.agreement = agreement;
-    }
-  }
-
-  private fillFailure(row: Row, reason: string, place: PlaceName): void {
-    row.answer.textContent = "no answer";
-    row.verdict.replaceChildren(reason);
-    spread(row, 4);
-    row.element.dataset.agreement = "down";
-    if (place === "browser") this.answer.textContent = "no answer here";
+  private showAnswer(): void {
+    const outputs = this.table.outputs()!;
+    const { answer, unit } = read(outputs, this.spec);
+    this.answer.replaceChildren(answer, unit ? element("small", {}, ` ${unit}`) : "");
+    this.draw(outputs);
   }
 
   private show(sample: Sample): void {
     this.shown = sample;
-    this.answers.clear();
+    this.table.clear();
     [...this.choices.children].forEach((button, place) =>
       button.setAttribute("aria-pressed", String(sample === this.samples[place])),
     );
@@ -233,19 +210,4 @@ export class Panel {
     const prediction = sameUnit ? outputs?.[decision.output]?.[0] : undefined;
     this.drawing.replaceChildren(drawSample(this.shown, this.spec, prediction));
   }
-
-  private addRow(place: PlaceName, name: string, how: string): void {
-    const cell = (column: string) => element("td", { class: column, "data-column": column });
-    const [answer, score, first, then, verdict] = [cell("name"), cell("score"), cell("first"), cell("then"), cell("verdict")];
-    const head = element("th", { scope: "row" }, name, element("small", {}, ` ${how}`));
-    const made = element("tr", { "data-place": place }, head, answer, score, first, then, verdict);
-    this.rows.set(place, { answer, score, first, then, verdict, element: made, asked: false });
-    this.body.append(made);
-  }
-}
-
-/** A reason takes the room of the numbers that it stands for. */
-function spread(row: Row, columns: 1 | 4): void {
-  for (const cell of [row.score, row.first, row.then]) cell.hidden = columns > 1;
-  row.verdict.colSpan = columns;
 }

@@ -1,6 +1,6 @@
-// The three places that answer: this browser, the server and the device (both through the page's own server).
+// The places that answer: this browser, the server and the device (both through the page's own server).
 
-import type { BackEnd, Entry, Nested, Sample, Spec } from "./catalogue";
+import type { BackEnd, Nested, Sample, Spec } from "./catalogue";
 import type { Outputs } from "./decision";
 import { asTensor, flatten } from "./nested";
 import type { Model } from "./runtime";
@@ -10,38 +10,36 @@ const PATIENCE_MS = 12_000; // longer than the proxy's own limit, whose sentence
 export interface Answer {
   outputs: Outputs;
   milliseconds: number;
-  /** Of the very first request, where it came before this one: the check of a runtime. */
-  first?: number;
+  /** Bytes of the request and of its answer that crossed the network. */
+  moved: number;
 }
 
 export async function askBrowser(model: Model, sample: Sample, spec: Spec): Promise<Answer> {
   const inputs = Object.fromEntries(
     spec.inputs.map((input) => [input.name, asTensor(sample.inputs[input.name]!, input)]),
   );
-  const start = performance.now();
-  const outputs = await model.predict(inputs);
-  const elapsed = performance.now() - start;
-  return {
-    outputs: Object.fromEntries(Object.entries(outputs).map(([name, tensor]) => [name, Array.from(tensor.values)])),
-    milliseconds: elapsed,
-  };
+  const { outputs, milliseconds } = await model.predict(inputs);
+  const values = Object.entries(outputs).map(([name, tensor]) => [name, Array.from(tensor.values)]);
+  return { outputs: Object.fromEntries(values) as Outputs, milliseconds, moved: 0 };
 }
 
-/** TF Serving's REST form, one instance. Throws with the sentence of whoever refused. */
-export async function askBackEnd(place: BackEnd, entry: Entry, sample: Sample, spec: Spec): Promise<Answer> {
+/** TF Serving's REST form, one instance, asked at `path`. Throws with the sentence of whoever refused. */
+export async function askBackEnd(place: BackEnd, path: string, sample: Sample, spec: Spec): Promise<Answer> {
   const single = spec.inputs.length === 1;
   const instance = single ? sample.inputs[spec.inputs[0]!.name]! : sample.inputs;
+  const question = JSON.stringify({ instances: [instance] });
   const start = performance.now();
-  const answer = await fetch(`/api/${place}/v1/models/${encodeURIComponent(entry.model)}/versions/${entry.version}:predict`, {
+  const answer = await fetch(`/api/${place}${path}:predict`, {
     method: "POST",
     signal: AbortSignal.timeout(PATIENCE_MS),
     headers: { "Content-Type": "application/json" },
-    body: JSON.stringify({ instances: [instance] }),
+    body: question,
   });
-  const body = (await answer.json()) as { predictions?: (Nested | Record<string, Nested>)[]; error?: string };
+  const text = await answer.text();
   const elapsed = performance.now() - start;
+  const body = JSON.parse(text) as { predictions?: (Nested | Record<string, Nested>)[]; error?: string };
   if (!answer.ok || !body.predictions) throw new Error(body.error ?? `it answered ${answer.status}`);
-  return { outputs: byName(body.predictions[0]!, spec), milliseconds: elapsed };
+  return { outputs: byName(body.predictions[0]!, spec), milliseconds: elapsed, moved: question.length + text.length };
 }
 
 function byName(prediction: Nested | Record<string, Nested>, spec: Spec): Outputs {

@@ -1,7 +1,7 @@
 // Which graphics hardware, or software in its place, answers for WebGL and for WebGPU.
 
-export function rendererName(): string {
-  const context = document.createElement("canvas").getContext("webgl2");
+export async function rendererName(): Promise<string> {
+  const context = new OffscreenCanvas(1, 1).getContext("webgl2");
   if (!context) return "unknown";
   const info = context.getExtension("WEBGL_debug_renderer_info");
   const name = String(context.getParameter(info ? info.UNMASKED_RENDERER_WEBGL : context.RENDERER));

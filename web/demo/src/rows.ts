@@ -1,6 +1,6 @@
 // Rows of a request: cut to what one execution takes, and its answers put together again.
 
-import type { Tensor, Tensors } from "./runtime";
+import type { Tensor, Tensors } from "./model";
 
 export function countRows(inputs: Tensors, step: number): number {
   const rows = Object.values(inputs)[0]?.shape[0] ?? 0;

@@ -1,4 +1,10 @@
-// The runtimes of this page behind one small interface. Each is loaded when it is chosen, and no other.
+// The runtimes of this page behind one small interface. Each has a worker of its own, which is loaded when it is chosen:
+// the page goes on drawing while a model answers, and a runtime that is given up leaves nothing behind.
+
+import { wrap, type Remote } from "comlink";
+
+import type { Engine, Fetched } from "./engine";
+import type { Facts, Prediction, Tensors } from "./model";
 
 /** The names of the comparison's targets, the fastest on most machines first. */
 export const RUNTIMES = ["litertjs-wasm", "tfjs-wasm", "tfjs-webgpu", "litertjs-webgpu", "tfjs-webgl", "tfjs-cpu"] as const;
@@ -6,66 +12,98 @@ export type RuntimeName = (typeof RUNTIMES)[number];
 
 const DEADLINE_MS = 30_000; // a runtime that never starts would hold the page for ever
 
-/** One tensor's values, row by row, in the model's own units. */
-export interface Tensor {
-  shape: number[];
-  values: Float32Array | Int32Array;
-}
-export type Tensors = Record<string, Tensor>;
+// Vite finds a worker's file by this very form.
+const WORKERS: Record<RuntimeName, () => Worker> = {
+  "litertjs-wasm": () => new Worker(new URL("./workers/litertjs-wasm.ts", import.meta.url)),
+  "litertjs-webgpu": () => new Worker(new URL("./workers/litertjs-webgpu.ts", import.meta.url)),
+  "tfjs-wasm": () => new Worker(new URL("./workers/tfjs-wasm.ts", import.meta.url)),
+  "tfjs-webgpu": () => new Worker(new URL("./workers/tfjs-webgpu.ts", import.meta.url)),
+  "tfjs-webgl": () => new Worker(new URL("./workers/tfjs-webgl.ts", import.meta.url)),
+  "tfjs-cpu": () => new Worker(new URL("./workers/tfjs-cpu.ts", import.meta.url)),
+};
 
-export interface Facts {
-  /** "TF.js 4.22.0". */
-  version: string;
-  /** wasm: which build runs; webgl, webgpu: the graphics hardware, or the software in its place. */
-  accelerator: string;
-  threads: number;
-}
-
-/** A model that is loaded. Inputs and outputs go by the names of its signature. */
-export interface Model {
-  /** Answer every row: one execution each where the file takes one row. */
-  predict(inputs: Tensors): Promise<Tensors>;
-  dispose(): void;
-}
-
-export interface Runtime {
-  readonly name: RuntimeName;
-  /** What of a model this runtime reads: "graph" for TF.js, "lite" for LiteRT. */
-  readonly format: Format;
-  readonly facts: Facts;
-  load(url: string): Promise<Model>;
-}
+/** Which of a model's files a runtime reads: "graph" for TF.js, "lite" for LiteRT. */
 export type Format = "graph" | "lite";
+
+/** A model that is loaded. */
+export class Model {
+  constructor(
+    private readonly engine: Remote<Engine>,
+    private readonly number: number,
+  ) {}
+
+  predict(inputs: Tensors): Promise<Prediction> {
+    return this.engine.predict(this.number, inputs);
+  }
+
+  /** Milliseconds of each of `calls` predictions, one after the other. */
+  time(inputs: Tensors, calls: number): Promise<number[]> {
+    return this.engine.time(this.number, inputs, calls);
+  }
+
+  dispose(): void {
+    void this.engine.dispose(this.number);
+  }
+}
+
+export class Runtime {
+  readonly format: Format;
+
+  constructor(
+    readonly name: RuntimeName,
+    readonly facts: Facts,
+    /** From the worker's creation to its being ready for a model. */
+    readonly startMilliseconds: number,
+    private readonly engine: Remote<Engine>,
+    private readonly worker: Worker,
+  ) {
+    this.format = formatOf(name);
+  }
+
+  async load(url: string): Promise<Model> {
+    return new Model(this.engine, await this.engine.load(new URL(url, location.href).href));
+  }
+
+  fetched(): Promise<Fetched[]> {
+    return this.engine.fetched();
+  }
+
+  /** End it, its models, and whatever it is doing. */
+  stop(): void {
+    this.worker.terminate();
+  }
+}
 
 export const formatOf = (name: RuntimeName): Format => (name.startsWith("tfjs") ? "graph" : "lite");
 
-/** Make `name` the runtime of this page. Throws when this browser does not have it. */
+/** Throws when this browser does not have `name`. */
 export async function startRuntime(name: RuntimeName): Promise<Runtime> {
-  const backend = name.split("-")[1]!;
-  const start =
-    formatOf(name) === "graph"
-      ? import("./tfjs").then(({ start }) => start(backend as "wasm" | "webgl" | "webgpu" | "cpu"))
-      : import("./litert").then(({ start }) => start(backend as "wasm" | "webgpu"));
-  const { facts, load } = await withinDeadline(start, `${name} does not start here`);
-  return { name, format: formatOf(name), facts, load };
+  const began = performance.now();
+  const worker = WORKERS[name]();
+  const engine = wrap<Engine>(worker);
+  try {
+    const facts = await withinDeadline(Promise.race([engine.start(), failureOf(worker)]));
+    return new Runtime(name, facts, performance.now() - began, engine, worker);
+  } catch (error) {
+    worker.terminate();
+    throw new Error(`${name} does not start here: ${sentence(error)}`);
+  }
 }
 
-/** Milliseconds of one request: tensors made from the rows, executed, and the answer read back. */
-export async function timeOne(model: Model, inputs: Tensors): Promise<number> {
-  const start = performance.now();
-  await model.predict(inputs);
-  return performance.now() - start;
+/** A worker whose script cannot be loaded would never answer. */
+function failureOf(worker: Worker): Promise<never> {
+  return new Promise((_, reject) => {
+    worker.addEventListener("error", (event) => reject(new Error(event.message || "its files cannot be loaded")));
+  });
 }
 
-async function withinDeadline<T>(promise: Promise<T>, failure: string): Promise<T> {
+async function withinDeadline<T>(promise: Promise<T>): Promise<T> {
   let timer: ReturnType<typeof setTimeout> | undefined;
   const late = new Promise<never>((_, reject) => {
     timer = setTimeout(() => reject(new Error(`nothing within ${DEADLINE_MS / 1000} s`)), DEADLINE_MS);
   });
   try {
     return await Promise.race([promise, late]);
-  } catch (error) {
-    throw new Error(`${failure}: ${sentence(error)}`);
   } finally {
     clearTimeout(timer);
   }

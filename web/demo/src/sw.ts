@@ -18,7 +18,7 @@ interface Fetch {
 const worker = self as unknown as Worker;
 const CACHE = "export-once";
 const PAGE = /^\/($|icon\.svg$|api\/models$|models\/)/;
-const NOBODY = { up: false, reason: "no network: this page goes on by itself", variant: null };
+const NOBODY = { up: false, reason: "no network: this page goes on by itself", variant: null, address: null };
 
 worker.addEventListener("install", (event) => event.waitUntil(worker.skipWaiting()));
 worker.addEventListener("activate", (event) => event.waitUntil(worker.clients.claim()));

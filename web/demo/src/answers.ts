@@ -1,0 +1,171 @@
+// The table of a panel: what each place answers, how long it takes, what it moves, and whether it agrees.
+
+import type { Sample, Spec } from "./catalogue";
+import { compare, read, referenceOf, type Agreement, type Outputs } from "./decision";
+import { element } from "./elements";
+import { bytes, difference, median, milliseconds } from "./numbers";
+import type { Answer } from "./places";
+
+const WORDS: Record<Agreement, [sign: string, words: string]> = {
+  same: ["=", "same numbers"],
+  close: ["≈", "same decision"],
+  other: ["≠", "differs"],
+};
+const COLUMNS: [words: string, title: string][] = [
+  ["answer", "what the model decides"],
+  ["score", "its probability"],
+  ["cold ms", "from the start of the runtime to its first answer, loading included; a back end was running already"],
+  ["first ms", "of the first answer"],
+  ["steady ms", "the median of the latest answers"],
+  ["moved", "bytes over the network: of each answer; for a runtime, of the model's file, once"],
+];
+const LATEST = 21; // answers that count for the steady time
+
+/** A place that may answer: a runtime of this browser, the server, the device. */
+export interface Place {
+  id: string;
+  name: string;
+  how: string;
+}
+
+export interface Start {
+  /** Milliseconds; null where it had begun before this page did. */
+  cold: number | null;
+  first: number;
+  /** Bytes of the model's file; null where none is loaded here. */
+  file: number | null;
+}
+
+interface Row {
+  place: Place;
+  element: HTMLTableRowElement;
+  cells: Record<string, HTMLTableCellElement>;
+  times: number[];
+  file: number | null;
+  answer?: Answer;
+  agreement?: Agreement;
+}
+
+export class AnswerTable {
+  readonly element: HTMLElement;
+  /** Who agrees, in one line that is readable from afar. */
+  readonly verdict = element("p", { class: "agreement", role: "status" });
+  private readonly body = element("tbody");
+  private readonly against = element("th", { scope: "col" });
+  private readonly rows = new Map<string, Row>();
+
+  constructor() {
+    const heads = COLUMNS.map(([words, title]) => element("th", { scope: "col", class: columnOf(words), title }, words));
+    const head = element("tr", {}, element("th", { scope: "col" }, element("span", { class: "unseen" }, "place")), ...heads, this.against);
+    this.element = element("table", { class: "answers" }, element("thead", {}, head), this.body);
+  }
+
+  /** Add a place, below those that `order` names before it. */
+  add(place: Place, order: readonly string[]): void {
+    const cell = (name: string) => element("td", { class: name, "data-column": name });
+    const cells = Object.fromEntries([...COLUMNS.map(([words]) => columnOf(words)), "verdict"].map((name) => [name, cell(name)]));
+    const head = element("th", { scope: "row" }, place.name, element("small", {}, place.how));
+    const made = element("tr", { "data-place": place.id }, head, ...Object.values(cells));
+    const later = order.slice(order.indexOf(place.id) + 1).find((id) => this.rows.has(id));
+    this.body.insertBefore(made, later ? this.rows.get(later)!.element : null);
+    this.rows.set(place.id, { place, element: made, cells, times: [], file: null });
+  }
+
+  remove(id: string): void {
+    this.rows.get(id)?.element.remove();
+    this.rows.delete(id);
+  }
+
+  has(id: string): boolean {
+    return this.rows.has(id);
+  }
+
+  /** Whether the place has answered since it was added. */
+  asked(id: string): boolean {
+    return !!this.rows.get(id)?.times.length;
+  }
+
+  describe(id: string, how: string, address: string): void {
+    const head = this.rows.get(id)!.element.querySelector("th")!;
+    head.querySelector("small")!.textContent = how;
+    head.title = address;
+  }
+
+  started(id: string, { cold, first, file }: Start): void {
+    const row = this.rows.get(id)!;
+    row.cells.cold!.textContent = cold === null ? "–" : milliseconds(cold);
+    row.cells.first!.textContent = milliseconds(first);
+    row.file = file;
+  }
+
+  fill(id: string, answer: Answer, spec: Spec): void {
+    const row = this.rows.get(id)!;
+    const reading = read(answer.outputs, spec);
+    row.answer = answer;
+    row.times = [...row.times, answer.milliseconds].slice(-LATEST);
+    row.cells.answer!.textContent = reading.unit ? `${reading.answer} ${reading.unit}` : reading.answer;
+    row.cells.score!.textContent = reading.score;
+    row.cells.steady!.textContent = milliseconds(median(row.times));
+    row.cells.moved!.textContent = bytes(row.file ?? answer.moved);
+    spread(row, false);
+  }
+
+  fail(id: string, reason: string): void {
+    const row = this.rows.get(id)!;
+    row.answer = undefined;
+    row.agreement = undefined;
+    row.cells.answer!.textContent = "no answer";
+    row.cells.verdict!.replaceChildren(reason);
+    row.element.dataset.agreement = "down";
+    spread(row, true);
+  }
+
+  /** Another sample is shown: nobody has answered to it yet. */
+  clear(): void {
+    for (const row of this.rows.values()) [row.answer, row.agreement] = [undefined, undefined];
+  }
+
+  /** The first that answered; what it says is shown large. */
+  outputs(): Outputs | undefined {
+    return [...this.body.rows].map((made) => this.rows.get(made.dataset.place!)!).find((row) => row.answer)?.answer!.outputs;
+  }
+
+  /** Every answer against the recorded one; to an input of one's own nobody recorded any, so the first float model's counts. */
+  judge(sample: Sample, spec: Spec): void {
+    const recorded = referenceOf(sample);
+    const server = this.rows.get("serving")?.answer;
+    const reference = recorded ?? server?.outputs ?? this.outputs();
+    this.against.textContent = recorded ? "against Keras" : server ? "against the server" : "against the browser";
+    if (!reference) return;
+    for (const row of this.rows.values()) {
+      if (!row.answer) continue;
+      const { agreement, largest } = compare(row.answer.outputs, reference, spec);
+      const [sign, words] = WORDS[agreement];
+      row.cells.verdict!.replaceChildren(element("b", { "aria-hidden": "true" }, sign), element("span", { class: "unseen" }, words), ` Δ ${difference(largest)}`);
+      row.cells.verdict!.title = words;
+      row.element.dataset.agreement = row.agreement = agreement;
+    }
+    this.summarise();
+  }
+
+  private summarise(): void {
+    const judged = [...this.rows.values()].filter((row) => row.agreement);
+    const other = judged.filter((row) => row.agreement === "other").map((row) => row.place.name);
+    const worst: Agreement = other.length ? "other" : judged.some((row) => row.agreement === "close") ? "close" : "same";
+    const words = {
+      same: `all ${judged.length} give the same numbers`,
+      close: `all ${judged.length} decide alike`,
+      other: `${other.join(", ")}: another decision`,
+    };
+    this.verdict.dataset.agreement = worst;
+    this.verdict.replaceChildren(element("b", { "aria-hidden": "true" }, WORDS[worst][0]), ` ${words[worst]}`);
+  }
+}
+
+const columnOf = (words: string) => words.split(" ")[0]!;
+
+/** A reason takes the room of the numbers that it stands for. */
+function spread(row: Row, failed: boolean): void {
+  for (const [words] of COLUMNS.slice(1)) row.cells[columnOf(words)]!.hidden = failed;
+  row.cells.verdict!.colSpan = failed ? COLUMNS.length : 1;
+}

@@ -1,0 +1,4 @@
+import { serve } from "../engine";
+import { start } from "../litert";
+
+serve(() => start("wasm"));
