@@ -33,12 +33,12 @@ function go(to: View, goesOn = false): void {
   const address = location.pathname + questionOf(view);
   if (goesOn) history.replaceState(null, "", address);
   else history.pushState(null, "", address);
-  show();
+  void show();
 }
 
 window.addEventListener("popstate", () => {
   view = readView(location.search);
-  show();
+  void show();
 });
 
 /** Rows of this browser stand beside the same target's rows of the report. */
@@ -51,36 +51,40 @@ function allRows(): Row[] {
   return rows;
 }
 
-function show(): void {
+function show(): Promise<void> {
   const rows = allRows();
   const shown = rows.filter((row) => isShown(row, view));
   filters.show(view, rows, shown.length);
   table.show(shown, view);
-  drawCharts(shown);
   showPlan();
+  return drawCharts(shown);
 }
 
-let drawnWidth = 0;
+const CHARTS: [place: HTMLElement, draw: (rows: Row[], width: number) => Element[]][] = [
+  [find("#latency .plots"), (rows, width) => drawLines(LATENCY, rows, width)],
+  [find("#error .plots"), (rows, width) => drawLines(ERROR, rows, width)],
+  [find("#size .plots"), drawSizes],
+  [find("#stages .plots"), (rows, width) => drawLines(STAGES, rows, width)],
+];
+let drawn: { rows: Row[]; width: number } | undefined; // or being drawn
 
-function drawCharts(rows: Row[]): void {
-  const charts = {
-    latency: (width: number) => drawLines(LATENCY, rows, width),
-    error: (width: number) => drawLines(ERROR, rows, width),
-    size: (width: number) => drawSizes(rows, width),
-    stages: (width: number) => drawLines(STAGES, rows, width),
-  };
-  for (const [name, draw] of Object.entries(charts)) {
-    const plots = find(`#${name} .plots`);
-    drawnWidth = plots.clientWidth;
-    const scale = parseFloat(getComputedStyle(document.documentElement).fontSize) / 15; // style.css makes all larger on a projector
-    const drawings = rows.length ? draw(drawnWidth / scale) : [];
-    plots.replaceChildren(...(drawings.length ? drawings : [element("p", { class: "notice" }, "Nothing to show here.")]));
+/** One chart at a time: what somebody does meanwhile comes first, and may make the others out of date. */
+async function drawCharts(rows: Row[]): Promise<void> {
+  const width = CHARTS[0]![0].clientWidth;
+  if (drawn?.width === width && drawn.rows.length === rows.length && drawn.rows.every((row, place) => row === rows[place])) return;
+  const turn = (drawn = { rows, width });
+  const scale = parseFloat(getComputedStyle(document.documentElement).fontSize) / 15; // style.css makes all larger on a projector
+  main.setAttribute("aria-busy", "true");
+  for (const [place, draw] of CHARTS) {
+    await new Promise((resolve) => setTimeout(resolve));
+    if (turn !== drawn) return;
+    const drawings = rows.length ? draw(rows, width / scale) : [];
+    place.replaceChildren(...(drawings.length ? drawings : [element("p", { class: "notice" }, "Nothing to show here.")]));
   }
+  main.setAttribute("aria-busy", "false");
 }
 
-new ResizeObserver(() => {
-  if (find("#latency .plots").clientWidth !== drawnWidth) show();
-}).observe(main);
+new ResizeObserver(() => drawn && void drawCharts(drawn.rows)).observe(main);
 
 /** The models and runtimes that the filters leave. */
 function plan() {
@@ -113,10 +117,9 @@ async function measureHere(...[entries, names]: [Entry[], ReturnType<typeof plan
   const watcher = {
     say: (what: string) => (progress.textContent = what),
     count: () => done.value++,
-    show: async (row: Row) => {
-      measured.set(`${row.model} ${row.version} ${row.target}`, row);
-      show();
-      await new Promise(requestAnimationFrame); // drawn before measuring goes on
+    show: (rows: Row[]) => {
+      for (const row of rows) measured.set(`${row.model} ${row.version} ${row.target}`, row);
+      return show();
     },
   };
   try {
@@ -155,8 +158,7 @@ async function open(): Promise<void> {
   } catch (error) {
     about.append(element("p", { class: "notice", role: "alert" }, sentence(error)));
   }
-  show();
-  main.setAttribute("aria-busy", "false");
+  await show();
 }
 
 void open();
