@@ -16,6 +16,7 @@ from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from web.catalogue import list_models
 from web.headers import CONTENT_TYPES, HEADERS, REPORT_POLICY
+from web.labels import read_labels
 from web.listener import run, serve
 from web.proxy import BackEnd, refusal
 
@@ -99,14 +100,26 @@ def create_app(
     def predict_version(place: str, name: str, version: int) -> Response:
         return forward(place, "POST", f"/v1/models/{name}/versions/{version}:predict")
 
+    @app.post("/api/serving/v1/models/<name>/labels/<label>:predict")
+    def predict_label(name: str, label: str) -> Response:
+        return forward("serving", "POST", f"/v1/models/{name}/labels/{label}:predict")
+
+    @app.get("/api/labels/<name>")
+    def labels(name: str) -> Response:
+        check(name)
+        return _json(read_labels(back_ends["serving"], name))
+
     def forward(place: str, method: str, path: str) -> Response:
         body = request.get_data(cache=False) if method == "POST" else None
         if request.content_length is None and body and len(body) >= body_limit:  # chunked: cut off there, silently
             raise RequestEntityTooLarge
-        if not path.isprintable() or any(character in path for character in "?#%\\") or ".." in path:
-            abort(404)
+        check(path)
         code, content = back_ends[place].forward(method, path, body)
         return _json(content, code)
+
+    def check(path: str) -> None:
+        if not path.isprintable() or any(character in path for character in "?#%\\") or ".." in path:
+            abort(404)
 
     def send(folder: Path, name: str, *, cache: str) -> Response:
         answer = send_from_directory(folder, name, conditional=True, etag=True)

@@ -14,25 +14,27 @@ VARIANT = "float32"
 
 
 def list_models(artifacts: Path) -> list[dict[str, Any]]:
-    """The newest version of each model: where its samples are and its files for the page's runtimes, or why there is none.
+    """Each model with its newest version, and all ``versions``, the newest first.
 
-    The addresses carry the content's hash, so that a browser may keep what is behind them for ever.
+    Of a version: where its samples are and its files for the page's runtimes, or why there is none. The addresses carry
+    the content's hash, so that a browser may keep what is behind them for ever.
     """
-    newest: dict[str, Path] = {}
+    found: dict[str, list[Path]] = {}
     for samples in (artifacts / "web").glob("*/*/samples.json"):
         version = samples.parent
         if version.name.isdigit() and not version.parent.name.startswith("."):
-            other = newest.get(version.parent.name)
-            if other is None or int(other.name) < int(version.name):
-                newest[version.parent.name] = version
-    return [_entry(artifacts, newest[name]) for name in sorted(newest)]
+            found.setdefault(version.parent.name, []).append(version)
+    entries = []
+    for model, folders in sorted(found.items()):
+        versions = [_describe(artifacts, v) for v in sorted(folders, key=lambda v: int(v.name), reverse=True)]
+        entries.append({"model": model, **versions[0], "versions": versions})
+    return entries
 
 
-def _entry(artifacts: Path, version: Path) -> dict[str, Any]:
+def _describe(artifacts: Path, version: Path) -> dict[str, Any]:
     place = f"{version.parent.name}/{version.name}"
     samples = _read(version / "samples.json") or {}
     return {
-        "model": version.parent.name,
         "version": int(version.name),
         "files": {
             "graph": _file(artifacts, f"web/{place}/{VARIANT}", f"web/{place}/{VARIANT}/model.json", "TF.js"),

@@ -39,6 +39,48 @@ def test_predict_through_both_proxies_equals_asking_the_back_ends(
     assert (status["serving"]["up"], status["edge"]["up"], status["edge"]["variant"]) == (True, True, "int8")
 
 
+def test_labels_lead_to_their_version_and_say_which_it_is(
+    page_address: str, exports: dict[tuple[str, int], Export]
+) -> None:
+    labels = httpx.get(f"{page_address}/api/labels/mlp").json()
+    assert labels["reason"] is None
+    assert set(labels["labels"]) == {"stable", "canary"}
+    for label, found in labels["labels"].items():
+        assert found["state"] == "AVAILABLE"
+        case = exports["mlp", found["version"]].evidence.cases()[0]
+        (rows,), (reference,) = case.inputs.values(), case.outputs.values()
+        path = PREDICT.replace(":predict", f"/labels/{label}:predict")
+        served = httpx.post(f"{page_address}{path}", json={"instances": rows[:3].tolist()})
+        assert abs(reference[:3] - served.json()["predictions"]).max() < ENOUGH
+    assert labels["labels"]["canary"]["version"] == 2
+    unknown = httpx.post(f"{page_address}{PREDICT.replace(':predict', '/labels/none:predict')}", json={"instances": []})
+    assert unknown.status_code == 400
+    assert unknown.json() == {"error": "Unrecognized servable version label: none"}
+
+
+def test_labels_of_a_model_that_is_not_served_and_of_a_server_that_is_down_are_a_reason(
+    page_address: str, start_app: StartApp, free_port: Callable[[], int]
+) -> None:
+    other = httpx.get(f"{page_address}/api/labels/nothing")
+    assert other.status_code == 200
+    assert other.json() == {"labels": {}, "reason": "Could not find any versions of model nothing"}
+    rest = f"http://127.0.0.1:{free_port()}"
+    down = httpx.get(f"{start_app(rest=rest)}/api/labels/mlp")
+    assert down.status_code == 200
+    assert down.json() == {"labels": {}, "reason": f"the server does not answer at {rest}; run `make status`"}
+
+
+def test_every_version_is_listed_with_files_and_samples_of_its_own(page_address: str) -> None:
+    for entry in httpx.get(f"{page_address}/api/models").json()["models"]:
+        assert [version["version"] for version in entry["versions"]] == [2, 1]
+        assert entry["versions"][0] == {name: entry[name] for name in ("version", "files", "samples")}
+        for version in entry["versions"]:
+            samples = httpx.get(f"{page_address}{version['samples']}").json()
+            assert (samples["model"], samples["version"]) == (entry["model"], version["version"])
+            for file in version["files"].values():
+                assert f"/{entry['model']}/{version['version']}/" in file["url"]
+
+
 def test_back_ends_that_are_down_are_named_in_one_sentence(start_app: StartApp, free_port: Callable[[], int]) -> None:
     rest = f"http://127.0.0.1:{free_port()}"
     address = start_app(rest=rest, edge=rest)
@@ -93,6 +135,12 @@ def test_body_over_the_limit_is_refused_before_it_reaches_a_back_end(page_addres
         ("POST", "/api/serving/v1/models/..%2f..%2fadmin:predict"),
         ("POST", "/api/serving/v1/models/mlp%3fx:predict"),
         ("POST", "/api/serving/v1/models/mlp%0ax:predict"),
+        ("POST", "/api/serving/v1/models/mlp/labels/..%2f..%2fadmin:predict"),
+        ("POST", "/api/serving/v1/models/mlp/labels/stable%3fx:predict"),
+        ("POST", "/api/serving/v1/models/mlp/labels/stable:classify"),
+        ("POST", "/api/edge/v1/models/mlp/labels/stable:predict"),  # the device knows no labels
+        ("GET", "/api/labels/..%2f..%2fadmin"),
+        ("GET", "/api/labels/mlp%3fx"),
         ("GET", "/models/..%2f..%2fpyproject.toml"),
         ("GET", "/models/web/converter.log"),
         ("GET", "/models/web/.tmp-1-float32/model.json"),

@@ -91,15 +91,19 @@ export class AnswerTable {
     head.title = address;
   }
 
+  // What arrives for a place that was removed meanwhile is dropped.
+
   started(id: string, { cold, first, file }: Start): void {
-    const row = this.rows.get(id)!;
+    const row = this.rows.get(id);
+    if (!row) return;
     row.cells.cold!.textContent = cold === null ? "–" : milliseconds(cold);
     row.cells.first!.textContent = milliseconds(first);
     row.file = file;
   }
 
   fill(id: string, answer: Answer, spec: Spec): void {
-    const row = this.rows.get(id)!;
+    const row = this.rows.get(id);
+    if (!row) return;
     const reading = read(answer.outputs, spec);
     row.answer = answer;
     row.times = [...row.times, answer.milliseconds].slice(-LATEST);
@@ -111,7 +115,8 @@ export class AnswerTable {
   }
 
   fail(id: string, reason: string): void {
-    const row = this.rows.get(id)!;
+    const row = this.rows.get(id);
+    if (!row) return;
     row.answer = undefined;
     row.agreement = undefined;
     row.cells.answer!.textContent = "no answer";

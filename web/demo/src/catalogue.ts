@@ -40,11 +40,17 @@ export interface Sample {
 /** A model's file in a format that a runtime of the page reads, or why there is none, in plain words. */
 export type ModelFile = { url: string; bytes: number; error: null } | { url: null; bytes: null; error: string };
 
-export interface Entry {
-  model: string;
+export interface Version {
   version: number;
   files: Record<Format, ModelFile>;
   samples: string;
+}
+
+/** A model. What it has of a version itself is the newest's. */
+export interface Entry extends Version {
+  model: string;
+  /** All of them, the newest first. */
+  versions: Version[];
 }
 
 export interface Place {
@@ -76,4 +82,14 @@ export interface Samples {
   series_dates: string[] | null;
 }
 
-export const readSamples = (entry: Entry) => getJson<Samples>(entry.samples);
+export const readSamples = (version: Version) => getJson<Samples>(version.samples);
+
+/** Where the server's labels point, null where it has no such label; none of them where `reason` says why. */
+export interface Labels {
+  labels: Partial<Record<Label, { version: number; state: string | null } | null>>;
+  reason: string | null;
+}
+export const LABELS = ["stable", "canary"] as const;
+export type Label = (typeof LABELS)[number];
+
+export const readLabels = (model: string) => getJson<Labels>(`/api/labels/${encodeURIComponent(model)}`);

@@ -1,7 +1,7 @@
 // Inputs of one's own, as the data asks for them: a digit is drawn, a name is typed, a year is scrubbed through, the
 // features of a row are moved. Each begins at the sample that is shown.
 
-import type { Nested, Sample, Spec, TensorSpec } from "./catalogue";
+import type { Nested, Sample, Samples, TensorSpec } from "./catalogue";
 import { digitOf, type Point } from "./digit";
 import { furthest, kindOf } from "./drawings";
 import { element, svg } from "./elements";
@@ -16,8 +16,8 @@ export interface Editor {
 
 export type Changed = (inputs: Record<string, Nested>) => void;
 
-/** Null where nothing fits this kind of input. `series`: the stretch that the samples of a series were cut from. */
-export function editorFor(spec: Spec, series: number[] | null, changed: Changed): Editor | null {
+/** Null where nothing fits this kind of input. */
+export function editorFor({ spec, series, series_dates }: Samples, changed: Changed): Editor | null {
   const input = spec.inputs[0];
   if (!input || spec.inputs.length > 1) return null;
   const tell = (value: Nested) => changed({ [input.name]: value });
@@ -27,7 +27,7 @@ export function editorFor(spec: Spec, series: number[] | null, changed: Changed)
     case "text":
       return typeText(input, tell);
     case "line":
-      return series ? scrub(input, series, tell) : null;
+      return series ? scrub(input, series, series_dates, tell) : null;
     case "table":
       return input.shape.length === 2 ? moveFeatures(input, tell) : null;
   }
@@ -95,22 +95,29 @@ function tokens(text: string, length: number): number[] {
   return [...bytes, ...new Array<number>(length - bytes.length).fill(0)];
 }
 
-function scrub(input: TensorSpec, series: number[], tell: (value: Nested) => void): Editor {
+function scrub(input: TensorSpec, series: number[], dates: string[] | null, tell: (value: Nested) => void): Editor {
   const steps = input.shape[1] ?? 1;
   const last = series.length - steps;
   const label = `which ${steps} steps of ${series.length}`;
   const slider = element("input", { type: "range", min: "0", max: String(last), value: "0", "aria-label": label });
+  const shown = element("output", {});
+  const move = (start: number) => {
+    const end = start + steps - 1;
+    shown.textContent = dates ? `${dates[start]} to ${dates[end]}` : `steps ${start + 1} to ${end + 1}`;
+    slider.setAttribute("aria-valuetext", shown.textContent);
+  };
   slider.addEventListener("input", () => {
     const start = slider.valueAsNumber;
-    slider.setAttribute("aria-valuetext", `from step ${start + 1} on`);
+    move(start);
     tell(series.slice(start, start + steps).map((value) => [value]));
   });
   const reset = (sample: Sample) => {
     const values = flatten(sample.inputs[input.name] ?? []);
     const start = series.findIndex((_, place) => values.every((value, step) => series[place + step] === value));
     slider.value = String(Math.max(0, start));
+    move(slider.valueAsNumber);
   };
-  return { element: element("div", { class: "editor" }, slider), reset };
+  return { element: element("div", { class: "editor" }, slider, shown), reset };
 }
 
 const MOVED = 4; // features that have a slider; more would not be read

@@ -1,7 +1,7 @@
 // One panel per model: a sample or an input of one's own, and what each place answers to it.
 
 import { AnswerTable } from "./answers";
-import { readSamples, type BackEnd, type Entry, type Nested, type Place, type Sample, type Spec } from "./catalogue";
+import { readSamples, type BackEnd, type Entry, type Nested, type Place, type Sample, type Spec, type Version } from "./catalogue";
 import { checkModel } from "./check";
 import { read, readLabel, type Outputs } from "./decision";
 import { drawSample, drawThumbnail, kindOf } from "./drawings";
@@ -10,6 +10,8 @@ import { element } from "./elements";
 import { shortened } from "./numbers";
 import { askBackEnd, askBrowser, type Answer } from "./places";
 import { RUNTIMES, sentence, type Model, type Runtime, type RuntimeName } from "./runtime";
+import { VersionChoice } from "./version_choice";
+import type { Choice } from "./versions_path";
 
 const BACK_ENDS = ["serving", "edge"] as const;
 const ORDER = [...RUNTIMES, ...BACK_ENDS];
@@ -35,6 +37,9 @@ export class Panel {
   private readonly choices = element("div", { class: "choices", role: "group", "aria-label": "real test samples" });
   private readonly table = new AnswerTable();
   private readonly loaded = new Map<RuntimeName, Promise<Loaded>>();
+  private readonly versions: VersionChoice;
+  private version: Version;
+  private choice: Choice;
   private spec!: Spec;
   private samples: Sample[] = [];
   private editor: Editor | null = null;
@@ -46,12 +51,13 @@ export class Panel {
     private readonly ask: (panel: Panel) => void,
     private readonly failed: (name: RuntimeName, fault: Fault, reason: string) => void,
   ) {
-    const heading = element("h2", {}, entry.model, element("small", {}, ` version ${entry.version}`));
+    this.versions = new VersionChoice(entry, () => void this.changeVersion());
+    ({ version: this.version, choice: this.choice } = this.versions.chosen);
     this.sample.append(this.drawing, element("div", { class: "reading" }, this.answer, this.truth, this.table.verdict));
     this.element = element(
       "section",
       { class: "panel", "data-model": entry.model, "aria-busy": "true" },
-      heading,
+      element("div", { class: "heading" }, element("h2", {}, entry.model), this.versions.element),
       element("p", { class: "task" }),
       this.sample,
       this.choices,
@@ -72,27 +78,41 @@ export class Panel {
     }
   }
 
+  /** The samples of the version that is chosen, and places that have not answered yet. */
   private async fillIn(): Promise<void> {
-    const { spec, samples, series } = await readSamples(this.entry);
+    const read = await readSamples(this.version);
+    const { spec, samples } = read;
+    if (!samples.length) throw new Error("the evidence has no rows");
     [this.spec, this.samples] = [spec, samples];
     const kind = kindOf(spec);
-    this.editor = editorFor(spec, series, (inputs) => this.edit(inputs));
+    this.editor?.element.remove();
+    this.editor = editorFor(read, (inputs) => this.edit(inputs));
     if (this.editor && kind === "image") this.drawing.after(this.editor.element);
     else if (this.editor) this.choices.before(this.editor.element);
     this.element.querySelector(".task")!.textContent = spec.task;
     this.element.dataset.kind = kind;
-    this.choices.append(
+    this.choices.replaceChildren(
       ...samples.map((sample, place) => {
         const button = element("button", { type: "button", title: readLabel(sample.label, spec) }, drawThumbnail(sample, spec, place));
         button.addEventListener("click", () => this.choose(sample));
         return button;
       }),
     );
+    for (const name of RUNTIMES) this.drop(name);
+    for (const place of BACK_ENDS) this.table.remove(place);
     this.table.add({ id: "serving", name: "Server", how: "REST" }, ORDER);
     this.table.add({ id: "edge", name: "Device", how: "REST" }, ORDER);
-    if (!samples.length) throw new Error("the evidence has no rows");
     this.editor?.reset(samples[0]!);
     this.show(samples[0]!);
+  }
+
+  private async changeVersion(): Promise<void> {
+    this.announceRun();
+    const { version, choice } = this.versions.chosen;
+    const same = version.version === this.version.version;
+    [this.version, this.choice] = [version, choice];
+    if (same || (await this.prepare())) this.ask(this);
+    this.endRun();
   }
 
   private choose(sample: Sample): void {
@@ -115,6 +135,7 @@ export class Panel {
 
   /** Ask every place, one after the other, so that none slows another down. */
   async run(runtimes: Iterable<Runtime>, status: Record<BackEnd, Place>): Promise<void> {
+    if ("label" in this.choice) await this.follow();
     const sample = this.shown;
     for (const runtime of runtimes) {
       if (!this.table.has(runtime.name)) {
@@ -130,11 +151,26 @@ export class Panel {
         return this.inBackEnd(place, sample);
       });
     }
+    if (!this.versions.known) await this.versions.refresh();
+    this.endRun();
+  }
+
+  private endRun(): void {
     if (!--this.pending) this.element.setAttribute("aria-busy", "false");
   }
 
-  /** The runtime is no longer used here. */
+  /** The label that is chosen may have been moved. */
+  private async follow(): Promise<void> {
+    await this.versions.refresh();
+    const { version, choice } = this.versions.chosen;
+    const same = version.version === this.version.version;
+    [this.version, this.choice] = [version, choice];
+    if (!same) await this.fillIn();
+  }
+
+  /** The runtime is no longer used here, or not with these files. */
   drop(name: RuntimeName): void {
+    void this.loaded.get(name)?.then(({ model }) => model.dispose()).catch(() => undefined);
     this.loaded.delete(name);
     this.table.remove(name);
   }
@@ -156,7 +192,7 @@ export class Panel {
 
   /** Load the model and hold what the runtime makes of it against the reference, before any answer of it is shown. */
   private async load(runtime: Runtime): Promise<Loaded> {
-    const file = this.entry.files[runtime.format];
+    const file = this.version.files[runtime.format];
     if (file.error !== null) throw new Error(file.error);
     const began = performance.now();
     const model = await runtime.load(file.url);
@@ -166,12 +202,13 @@ export class Panel {
   }
 
   private async inBackEnd(place: BackEnd, sample: Sample): Promise<Answer> {
-    const path = `/v1/models/${encodeURIComponent(this.entry.model)}/versions/${this.entry.version}`;
+    // The device knows no labels.
+    const choice = place === "serving" ? this.choice : { version: this.version.version };
     if (!this.table.asked(place)) {
-      const { milliseconds } = await askBackEnd(place, path, sample, this.spec);
+      const { milliseconds } = await askBackEnd(place, this.entry.model, choice, sample, this.spec);
       this.table.started(place, { cold: null, first: milliseconds, file: null });
     }
-    return askBackEnd(place, path, sample, this.spec);
+    return askBackEnd(place, this.entry.model, choice, sample, this.spec);
   }
 
   private async report(place: string, sample: Sample, ask: () => Promise<Answer>): Promise<void> {

@@ -4,6 +4,7 @@ import type { BackEnd, Nested, Sample, Spec } from "./catalogue";
 import type { Outputs } from "./decision";
 import { asTensor, flatten } from "./nested";
 import type { Model } from "./runtime";
+import { serverPath, type Choice } from "./versions_path";
 
 const PATIENCE_MS = 12_000; // longer than the proxy's own limit, whose sentence is the better one
 
@@ -23,13 +24,13 @@ export async function askBrowser(model: Model, sample: Sample, spec: Spec): Prom
   return { outputs: Object.fromEntries(values) as Outputs, milliseconds, moved: 0 };
 }
 
-/** TF Serving's REST form, one instance, asked at `path`. Throws with the sentence of whoever refused. */
-export async function askBackEnd(place: BackEnd, path: string, sample: Sample, spec: Spec): Promise<Answer> {
+/** TF Serving's REST form, one instance. Throws with the sentence of whoever refused. */
+export async function askBackEnd(place: BackEnd, model: string, choice: Choice, sample: Sample, spec: Spec): Promise<Answer> {
   const single = spec.inputs.length === 1;
   const instance = single ? sample.inputs[spec.inputs[0]!.name]! : sample.inputs;
   const question = JSON.stringify({ instances: [instance] });
   const start = performance.now();
-  const answer = await fetch(`/api/${place}${path}:predict`, {
+  const answer = await fetch(`/api/${place}${serverPath(model, choice)}:predict`, {
     method: "POST",
     signal: AbortSignal.timeout(PATIENCE_MS),
     headers: { "Content-Type": "application/json" },
