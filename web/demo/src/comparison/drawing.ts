@@ -9,6 +9,7 @@ export const LETTER = 6.4; // px, the width of a letter at that size
 export function draw(label: string, options: Plot.PlotOptions): Element {
   const drawn = Plot.plot({ ...options, className: "plot", ariaLabel: label });
   drawn.querySelector("style")?.remove();
+  for (const group of drawn.querySelectorAll("[aria-label]")) group.removeAttribute("aria-label"); // allowed for none without a role
   drawn.setAttribute("role", "img");
   return drawn;
 }

@@ -2,7 +2,7 @@
 
 import { element } from "../elements";
 import type { Row } from "./summary";
-import { FILTERS, valueOf, type Filter, type View } from "./view";
+import { FILTERS, valuesOf, type Filter, type View } from "./view";
 
 const LABELS: Record<Filter, string> = {
   model: "model",
@@ -25,13 +25,14 @@ export class Filters {
           ? element("input", { type: "search", autocomplete: "off", spellcheck: "false", placeholder: "a part of it" })
           : element("select");
       control.addEventListener("input", () => {
-        const goesOn = this.typing;
+        const goesOn = this.typing && name === "target";
         this.typing = name === "target";
         changed({ [name]: control.value }, goesOn);
       });
       control.addEventListener("blur", () => (this.typing = false));
       this.controls.set(name, control);
-      place.append(element("label", {}, element("span", {}, LABELS[name]), control));
+      control.id = `filter-${name}`;
+      place.append(element("div", {}, element("label", { for: control.id }, LABELS[name]), control));
     }
     const all = element("button", { type: "button" }, "Show all");
     all.addEventListener("click", () => changed(Object.fromEntries(FILTERS.map((name) => [name, ""])), false));
@@ -41,7 +42,7 @@ export class Filters {
   show(view: View, rows: Row[], shown: number): void {
     for (const [name, control] of this.controls) {
       if (control instanceof HTMLSelectElement && name !== "target") {
-        const found = new Set(rows.map((row) => valueOf(row, name)));
+        const found = new Set(rows.flatMap((row) => valuesOf(row, name)));
         if (view[name]) found.add(view[name]); // a link may ask for what is not there
         const values = [...found];
         control.replaceChildren(element("option", { value: "" }, "all"), ...values.map((value) => element("option", { value }, value)));

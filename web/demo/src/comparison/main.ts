@@ -11,7 +11,7 @@ import { drawLines, ERROR, LATENCY, STAGES } from "./lines";
 import { drawSizes } from "./scatter";
 import { readSummary, targetHere, type Row } from "./summary";
 import { Table } from "./table";
-import { isShown, named, questionOf, readView, type View } from "./view";
+import { isNamed, isShown, questionOf, readView, type View } from "./view";
 
 const find = <T extends HTMLElement>(selector: string) => document.querySelector<T>(selector)!;
 const main = find("main");
@@ -79,6 +79,7 @@ async function drawCharts(rows: Row[]): Promise<void> {
     await new Promise((resolve) => setTimeout(resolve));
     if (turn !== drawn) return;
     const drawings = rows.length ? draw(rows, width / scale) : [];
+    for (const drawing of drawings) for (const side of ["width", "height"]) drawing.setAttribute(side, String(scale * Number(drawing.getAttribute(side))));
     place.replaceChildren(...(drawings.length ? drawings : [element("p", { class: "notice" }, "Nothing to show here.")]));
   }
   main.setAttribute("aria-busy", "false");
@@ -90,7 +91,7 @@ new ResizeObserver(() => drawn && void drawCharts(drawn.rows)).observe(main);
 function plan() {
   return {
     entries: models.filter(({ model, version }) => (!view.model || view.model === model) && (!view.version || view.version === String(version))),
-    names: RUNTIMES.filter((name) => named(targetHere(name), view.target) && (!view.kind || view.kind === "here" || name.startsWith(`${view.kind}-`))),
+    names: RUNTIMES.filter((name) => isNamed(targetHere(name), view.target) && (!view.kind || view.kind === "here" || name.startsWith(`${view.kind}-`))),
   };
 }
 

@@ -70,8 +70,8 @@ export const targetHere = (runtime: string) => `${runtime}${HERE}`;
 export const isHere = (row: Row) => row.target.endsWith(HERE);
 export const isError = (metric: string) => LOWER_IS_BETTER.includes(metric);
 
-/** "tfjs", "lite", "serving"; "here" for all that this browser measured. */
-export const kindOf = (row: Row) => (isHere(row) ? "here" : row.target.split("-")[0]!);
+/** "tfjs", "lite", "serving"; and "here" for all that this browser measured. */
+export const kindsOf = (row: Row) => [row.target.split("-")[0]!, ...(isHere(row) ? ["here"] : [])];
 
 /** What a row's metric is above Keras' on the same rows; null where there is none. */
 export const gain = ({ metric }: Row) => (metric ? metric.value - metric.reference : null);

@@ -1,6 +1,6 @@
 // What is shown, as the question of this page's address has it: a view is shared by its link.
 
-import { kindOf, type Row } from "./summary";
+import { kindsOf, type Row } from "./summary";
 
 /** "" shows everything; `target` is a part of the name. */
 export const FILTERS = ["model", "kind", "target", "verdict", "version"] as const;
@@ -26,11 +26,11 @@ export function questionOf(view: View): string {
 }
 
 export function isShown(row: Row, view: View): boolean {
-  return FILTERS.every((name) => !view[name] || (name === "target" ? named(row.target, view.target) : valueOf(row, name) === view[name]));
+  return FILTERS.every((name) => !view[name] || (name === "target" ? isNamed(row.target, view.target) : valuesOf(row, name).includes(view[name])));
 }
 
-export const named = (target: string, part: string) => target.toLowerCase().includes(part.toLowerCase().trim());
+export const isNamed = (target: string, part: string) => target.toLowerCase().includes(part.toLowerCase().trim());
 
-export function valueOf(row: Row, filter: Exclude<Filter, "target">): string {
-  return filter === "kind" ? kindOf(row) : String(row[filter]);
+export function valuesOf(row: Row, filter: Exclude<Filter, "target">): string[] {
+  return filter === "kind" ? kindsOf(row) : [String(row[filter])];
 }
