@@ -38,7 +38,7 @@ READING_SECONDS = 120  # TensorFlow's import and the recording of the reference'
 # What makes the artefacts, and the targets (by the first word of their names) that need them.
 STEPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "lite": (
-        ("-m", "lite", "--variants", "float32", "float16", "dynamic", "int8", "server"),
+        ("-m", "lite", "--variants", "deployed"),
         ("lite", "edge", "litertjs"),
     ),
     "web": (("-m", "web.convert"), ("tfjs", "node")),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lite.bias import own_biases
-from lite.graph import copy_with, integer_operators, unroll
+from lite.graph import copy_with, integer_operators, unroll, unroll_for_int8
 from lite.softmax import portable_softmax
 from lite.variants import SERVING
 from models.errors import ModelError
@@ -72,7 +72,7 @@ class Converter:
                 "int16x8": tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8,
             }
             converter.target_spec.supported_ops = [operators[variant.quantization]]
-        if variant.integer:
+        if variant.border == "integer":
             # Integers in and out leave no QUANTIZE at the border; the converter refuses it where no tensor is float.
             border = tf.int8 if variant.quantization == "int8" else tf.int16
             if any(i.dtype.startswith("float") for i in self.export.spec.inputs):
@@ -91,7 +91,9 @@ class Converter:
 
     def _source(self, variant: Variant) -> Path:
         saved_model, _ = self._compressed(variant.compression)
-        if variant.recurrent == "unrolled":
+        if variant.recurrent == "unrolled" and variant.quantization == "int8":
+            saved_model = self._changed("unrolled-for-int8", unroll_for_int8, saved_model)
+        elif variant.recurrent == "unrolled":
             saved_model = self._changed("unrolled", unroll, saved_model)
         if variant.integer:
             saved_model = self._changed("integer", integer_operators, saved_model)

@@ -3,6 +3,9 @@
 ``unroll``: the export puts the recurrent layer into a function with the attribute ``api_implements = "lstm_…"``. The
 TFLite converter replaces such a function by one UNIDIRECTIONAL_SEQUENCE_LSTM; without the attribute it converts the body.
 
+``unroll_for_int8``: there a step's input and state, which the graph joins into one factor, are multiplied apart. Joined, they
+share one scale, the input's, which leaves our LSTM's state 46 of 127 steps: MAE 0.358 ppm instead of 0.310 (Keras 0.307).
+
 ``integer_operators``: TFLite has no int8 kernel for negation, nor for making a number of a boolean. Both would leave a
 float island; multiplying by -1 and selecting between 1 and 0 give the same numbers and have int8 kernels.
 """
@@ -56,6 +59,30 @@ def unroll(function: Any) -> bool:
     return True
 
 
+def unroll_for_int8(function: Any) -> bool:
+    """``unroll``, and in that function ``concat([x, h]) · concat([K, R])`` → ``x · K + h · R``."""
+    if not unroll(function):
+        return False
+    joined = {f"{node.name}:output:0": node for node in function.node_def if node.op == "ConcatV2"}
+    renamed: dict[str, str] = {}
+    for node in list(function.node_def):
+        if node.op != "MatMul" or any(name not in joined for name in node.input[:2]):
+            continue
+        left, right = (joined[name].input[:-1] for name in node.input[:2])
+        if len(left) != 2 or len(right) != 2:
+            continue
+        products = []
+        for name, factors in zip("xh", zip(left, right, strict=True), strict=True):
+            product = function.node_def.add()
+            product.CopyFrom(node)
+            product.name, product.input[:2] = f"{node.name}/{name}", factors
+            products.append(f"{product.name}:product:0")
+        _become(node, "AddV2", products, node.attr["T"].type)
+        renamed[f"{node.name}:product:0"] = f"{node.name}:z:0"
+    _rename(function, renamed)
+    return True
+
+
 def integer_operators(function: Any) -> bool:
     """Negation → multiplication by -1, boolean → number by selection. Returns whether there was one."""
     from tensorflow import bool as tf_bool
@@ -75,19 +102,23 @@ def integer_operators(function: Any) -> bool:
             zero = _constant(function, f"{node.name}/zero", 0, number)
             _become(node, "SelectV2", [*data, one, zero, *control], number)
             renamed[f"{node.name}:y:0"] = f"{node.name}:output:0"
+    _rename(function, renamed)
+    return bool(renamed)
+
+
+def _rename(function: Any, renamed: dict[str, str]) -> None:
     for node in function.node_def:
         for i, name in enumerate(node.input):
             node.input[i] = renamed.get(name, name)
     for result, name in function.ret.items():
         function.ret[result] = renamed.get(name, name)
-    return bool(renamed)
 
 
 def _become(node: Any, op: str, inputs: list[str], number: int) -> None:
     node.op = op
     del node.input[:]
     node.input.extend(inputs)
-    for name in ("SrcT", "DstT", "Truncate"):
+    for name in ("SrcT", "DstT", "Truncate", "transpose_a", "transpose_b"):
         node.attr.pop(name, None)
     node.attr["T"].type = number
 

@@ -20,6 +20,7 @@ class Variant:
     name: str
     signature: str
     quantization: Literal["none", "float16", "dynamic", "weight-only", "int8", "int16x8"] = "none"
+    border: Literal["float", "integer"] = "float"  # integer: inputs and outputs are what is computed with inside
     recurrent: Literal["unrolled", "fused"] = "unrolled"  # fused: one stateful UNIDIRECTIONAL_SEQUENCE_LSTM
     compression: Literal["none", "qat", "pruned", "clustered"] = "none"  # trained further first, in lite/compress
 
@@ -46,16 +47,19 @@ VARIANTS = {
         Variant("float16", "static", "float16"),
         Variant("dynamic", "core", "dynamic"),
         # Unrolled, every step's rounding adds up over the 52 steps; fused, the cell state stays int16.
-        Variant("int8", "core", "int8", recurrent="fused"),
+        Variant("int8", "core", "int8", "integer", recurrent="fused"),
+        # LiteRT.js takes float32 and int32 alone, and has no fused LSTM.
+        Variant("int8-inside", "core", "int8"),
         # int16 activations keep more of a value than int8; the fused LSTM has no such kernel, the unrolled steps have.
-        Variant("int16x8", "core", "int16x8"),
+        Variant("int16x8", "core", "int16x8", "integer"),
         Variant("weight-only", "core", "weight-only"),
-        Variant("qat", "core", "int8", recurrent="fused", compression="qat"),
+        Variant("qat", "core", "int8", "integer", recurrent="fused", compression="qat"),
         Variant("pruned", "core", compression="pruned"),
         Variant("clustered", "core", compression="clustered"),
-        Variant("pruned-int8", "core", "int8", recurrent="fused", compression="pruned"),
+        Variant("pruned-int8", "core", "int8", "integer", recurrent="fused", compression="pruned"),
         Variant("server", "serving_default"),  # batch free, for servers that resize per request
     )
 }
 
-DEPLOYED = ("float32", "float16", "dynamic", "int8", "server")  # what `make convert` makes and the demo's targets run
+# What `make convert` makes and the demo's targets run.
+DEPLOYED = ("float32", "float16", "dynamic", "int8", "int8-inside", "server")

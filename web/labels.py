@@ -28,7 +28,7 @@ def read_labels(server: BackEnd, model: str) -> dict[str, Any]:
         if code >= BAD_GATEWAY:
             return {"labels": {}, "reason": metadata.get("error", f"the server answered {code}")}
         version = metadata.get("model_spec", {}).get("version")
-        found[label] = {"version": int(version), "state": by_version.get(version)} if version else None
+        found[label] = {"version": int(version), "state": by_version.get(version, "UNKNOWN")} if version else None
     return {"labels": found, "reason": None}
 
 

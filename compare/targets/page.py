@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from compare.border import Border
 from compare.browser import acquire, first_line, missing_browser, release
 from compare.target import Session, Target
 from compare.targets.lite import current_file, unsupported_file
@@ -75,7 +76,8 @@ class PageTarget(Target):
         browser = self._browser()
         page = open_page(browser)
         try:
-            encoded = encode_all(first_row(inputs), export.spec.inputs)
+            prepared = Border(self.description(export)).to_file(first_row(inputs))
+            encoded = encode_all(prepared, export.spec.inputs)
             arguments = [self.runtime, serve(browser, self.file(export)), encoded]
             milliseconds = evaluate(page, "([name, u, x]) => bench.coldStart(name, u, x)", arguments)
         finally:
@@ -121,8 +123,16 @@ class TfjsTarget(PageTarget):
 
 
 class LiteRtJsTarget(PageTarget):
+    """``variant``: of the .tflite file; LiteRT.js takes float32 and int32 alone at its border."""
+
+    def __init__(self, runtime: str, variant: Literal["float32", "int8-inside"] = "float32") -> None:
+        super().__init__(runtime)
+        self.variant = variant
+        if variant == "int8-inside":
+            self.name, self.precision = f"{runtime}-int8", "int8"
+
     def file(self, export: Export) -> Path:
-        return current_file(export, VARIANT)
+        return current_file(export, self.variant)
 
     def description(self, export: Export) -> dict[str, Any]:
         return read_json(self.file(export).with_suffix(".json"))
@@ -133,9 +143,10 @@ class LiteRtJsTarget(PageTarget):
         return "LiteRT.js 2.5.3 answers this model wrongly on WebGPU and throws nothing, so the page refuses it"
 
     def unsupported(self, export: Export, signature: str) -> str | None:
-        if reason := takes_other_than_single_rows_of_numbers(export) or unsupported_file(export, VARIANT, signature):
+        rows = takes_other_than_single_rows_of_numbers(export)
+        if reason := rows or unsupported_file(export, self.variant, signature):
             return reason
-        described = export.lite(VARIANT).with_suffix(".json")
+        described = export.lite(self.variant).with_suffix(".json")
         if described.is_file() and any(None in tensor["shape"] for tensor in read_json(described)["inputs"]):
             return "its .tflite file leaves the number of rows free; LiteRT.js wants it fixed"
         return None
@@ -168,6 +179,7 @@ class PageSession(Session):
 
     def __init__(self, browser: Browser, target: PageTarget, export: Export) -> None:
         self._description = target.description(export)
+        self._border = Border(self._description)
         self._runtime = target.runtime
         self._spec = export.spec
         self._browser = browser
@@ -180,10 +192,12 @@ class PageSession(Session):
             raise
 
     def predict(self, inputs: Tensors) -> Tensors:
-        return predict_in_pieces(inputs, self._spec, lambda x: evaluate(self._page, "x => bench.predict(x)", x))
+        prepared = self._border.to_file(inputs)
+        answers = predict_in_pieces(prepared, self._spec, lambda x: evaluate(self._page, "x => bench.predict(x)", x))
+        return self._border.to_raw(answers, inputs)
 
     def latencies(self, inputs: Tensors, calls: int) -> NDArray:
-        encoded = encode_all(inputs, self._spec.inputs)
+        encoded = encode_all(self._border.to_file(inputs), self._spec.inputs)
         milliseconds = evaluate(self._page, "([x, n]) => bench.time(x, n)", [encoded, calls])
         return np.asarray(milliseconds, np.float64) / 1e3
 
@@ -243,4 +257,5 @@ TARGETS = [
     TfjsTarget("tfjs-wasm", "float16"),
     TfjsTarget("tfjs-wasm", "uint8"),
     *(LiteRtJsTarget(f"litertjs-{accelerator}") for accelerator in ("wasm", "webgpu")),
+    LiteRtJsTarget("litertjs-wasm", "int8-inside"),
 ]

@@ -75,7 +75,14 @@ def test_new_model_has_a_row_on_every_target_and_none_fails(line):
         *("keras", "savedmodel", "serving-rest", "serving-grpc", "edge-http"),
         *(f"lite-{variant}" for variant in ("float32", "float16", "dynamic", "int8")),
         *(f"tfjs-{backend}" for backend in ("cpu", "wasm", "webgl", "webgpu")),
-        *("tfjs-wasm-float16", "tfjs-wasm-uint8", "litertjs-wasm", "litertjs-webgpu", "node-wasm"),
+        *(
+            "tfjs-wasm-float16",
+            "tfjs-wasm-uint8",
+            "litertjs-wasm",
+            "litertjs-webgpu",
+            "litertjs-wasm-int8",
+            "node-wasm",
+        ),
     }
     assert ours <= found.keys()
     assert "fail" not in found.values(), [row for row in rows if row["verdict"] == "fail"]

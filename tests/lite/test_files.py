@@ -68,7 +68,7 @@ def test_float_file_answers_as_keras_twice(export: Export, variant: str):
                 assert np.abs(answers[name] - reference).max() <= BOUNDS[variant] * scale
 
 
-@every_file("dynamic", "int8", "int16x8", "weight-only")
+@every_file("dynamic", "int8", "int8-inside", "int16x8", "weight-only")
 def test_quantized_file_decides_as_keras(export: Export, variant: str):
     """The rule for quantized files: 0.98 agreement on clear samples; the metric at most 0.01, an MAE 15 %, worse."""
     case = export.evidence.case("serving_default", "test")
@@ -116,7 +116,7 @@ def test_trained_file_keeps_the_metric(export: Export, variant: str):
     )
 
 
-@every_file("int8", "qat", "pruned-int8", "int16x8")
+@every_file("int8", "int8-inside", "qat", "pruned-int8", "int16x8")
 def test_bias_is_in_the_scale_of_its_own_operator(export: Export, variant: str):
     content = export.lite(variant).read_bytes()
     assert own_biases(content) is content
@@ -153,6 +153,34 @@ def test_integer_file_is_full_integer(export: Export, variant: str):
         "int16" if variant == "int16x8" else "int8",
         "int32",
     }
+
+
+@every_file("int8-inside")
+def test_int8_inside_file_has_floats_at_its_border_alone(export: Export, variant: str):
+    """The calibrator may record no range for the part of the LSTM's first step that nothing reads; it is split in float."""
+    found = inspect_tflite(export.lite(variant).read_bytes())
+    allowed = {"QUANTIZE", "DEQUANTIZE"} | ({"SPLIT"} if export.model == "lstm" else set())
+    assert "DEQUANTIZE" in found["float_islands"]
+    assert found["float_islands"].keys() <= allowed
+    assert found["float_islands"].get("SPLIT", 0) <= 1
+    assert {t["dtype"] for t in found["inputs"] + found["outputs"]} <= {"float32", "int32"}
+    assert not found["stateful"]
+
+
+@pytest.mark.parametrize("model", ["cnn", "mlp", "transformer"])
+def test_int8_inside_answers_as_int8_where_nothing_is_recurrent(exports: dict[tuple[str, int], Export], model: str):
+    export = exports[model, NEWEST[model]]
+    inputs = export.evidence.cases()[0].inputs
+    integer = load(export, "int8").predict(inputs)
+    for name, answer in load(export, "int8-inside").predict(inputs).items():
+        np.testing.assert_array_equal(answer, integer[name])
+
+
+def test_state_of_the_int8_inside_lstm_is_not_joined_with_its_input(exports: dict[tuple[str, int], Export]):
+    """Joined, the two would share a scale."""
+    ops = json.loads(exports["lstm", NEWEST["lstm"]].lite("int8-inside").with_suffix(".json").read_text())["ops"]
+    assert "CONCATENATION" not in ops
+    assert ops["FULLY_CONNECTED"] == 52 + 51 + 1  # the first state is zero; one is the layer behind
 
 
 @every_file("weight-only")

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
-import subprocess
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-import httpx
 import pytest
 
 from compare.browser import Browser
 from compare.own_services import own_services
-from models.artifacts import REPOSITORY, artifacts_root
+from models.artifacts import artifacts_root
 from serving.publish import publish_all
-from tests.conftest import pick_free_port
+from web.local import running_app
 from web.screenshot import ANSWERED
 
 if TYPE_CHECKING:
@@ -25,39 +22,9 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import BrowserContext, Page
 
-PYTHON = REPOSITORY / "web" / ".venv" / "bin" / "python"
-WAIT_S = 60
 WAIT_MS = 60_000
 
 StartApp = Callable[..., str]
-
-
-def web_app(*options: object) -> list[str]:
-    return [str(PYTHON), "-m", "web.app", *map(str, options)]
-
-
-@contextlib.contextmanager
-def running_app(**options: object) -> Iterator[str]:
-    """``web.app`` on a free port, healthy; yields its address. Options are the command line's."""
-    port = pick_free_port()
-    arguments = [part for name, value in options.items() for part in (f"--{name}", str(value))]
-    process = subprocess.Popen(
-        web_app("--port", port, *arguments), cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    address = f"http://127.0.0.1:{port}"
-    try:
-        deadline = time.monotonic() + WAIT_S
-        while process.poll() is None and time.monotonic() < deadline:
-            with contextlib.suppress(httpx.TransportError):
-                httpx.get(f"{address}/healthz").raise_for_status()
-                break
-            time.sleep(0.02)
-        else:
-            raise AssertionError(f"the page's server did not become healthy: {process.communicate()[0]}")
-        yield address
-    finally:
-        process.terminate()
-        process.communicate(timeout=20)
 
 
 @pytest.fixture

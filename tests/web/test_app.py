@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from models.artifacts import REPOSITORY, artifacts_root
-from tests.web.conftest import web_app
+from web.local import command
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -218,7 +218,7 @@ def test_taken_port_is_one_sentence() -> None:
         holder.bind(("127.0.0.1", 0))
         holder.listen()
         port = holder.getsockname()[1]
-        done = subprocess.run(web_app("--port", port), cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(command("--port", port), cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
         f"error: cannot listen on 127.0.0.1 port {port}: Address already in use; choose another with --port or --bind"
@@ -229,7 +229,7 @@ def test_sigterm_ends_it_cleanly_and_frees_the_port(spawn: Callable[..., subproc
     from tests.conftest import pick_free_port
 
     port = pick_free_port()
-    process = spawn(*web_app("--port", port), cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    process = spawn(*command("--port", port), cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     assert process.stdout
     for line in process.stdout:
         if b"Started worker" in line:

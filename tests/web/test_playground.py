@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edge.runtime import LiteModel
-from tests.web.test_page import ANSWERED, cells
+from tests.web.test_page import ANSWERED, FASTEST, cells
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -37,8 +37,8 @@ def answers(page: Page, model: str) -> dict[str, str]:
     """The answers of all places to an input of one's own, which must agree."""
     panel(page, model).get_by_text("your own input").wait_for()
     page.wait_for_function(ANSWERED)
-    rows = {place: cells(page, model, place) for place in ("browser", "serving", "edge")}
-    assert rows["browser"]["agreement"] == rows["serving"]["agreement"] == "same", rows
+    rows = {place: cells(page, model, place) for place in (FASTEST, "serving", "edge")}
+    assert rows[FASTEST]["agreement"] == rows["serving"]["agreement"] == "same", rows
     assert panel(page, model).locator("thead th").last.text_content() == "against the server"
     return {place: row["answer"] for place, row in rows.items()}
 
@@ -90,7 +90,7 @@ def test_years_are_scrubbed_through(page: Page, exports: dict[tuple[str, int], E
     assert slider.get_attribute("max") == str(case.rows - 1)
     slider.fill("100")
     expected = float(case.outputs["next_week"][100].item())
-    assert answers(page, "lstm")["browser"] == f"{expected:.2f} ppm"
+    assert answers(page, "lstm")[FASTEST] == f"{expected:.2f} ppm"
 
 
 def test_features_of_a_tumour_are_moved(page: Page, exports: dict[tuple[str, int], Export]) -> None:
@@ -108,7 +108,7 @@ def test_features_of_a_tumour_are_moved(page: Page, exports: dict[tuple[str, int
     (probability,) = LiteModel(export.lite("float32")).predict({"features": row[None].astype(np.float32)}).values()
     decision = export.spec.decision
     assert decision
-    assert shown["browser"] == decision.labels[int(probability.item() >= decision.threshold)]
+    assert shown[FASTEST] == decision.labels[int(probability.item() >= decision.threshold)]
 
 
 def shown_row(page: Page, export: Export) -> int:

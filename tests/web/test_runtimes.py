@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from compare.targets import node, page
+from edge.runtime import LiteModel
 from models.artifacts import REPOSITORY
 from models.errors import TargetError
 
@@ -26,8 +27,9 @@ if TYPE_CHECKING:
 
 ROWS = 5
 TARGETS = [*(target for target in page.TARGETS if target.precision == "float32"), *node.TARGETS]
-BY_NAME = {target.name: target for target in TARGETS}
+BY_NAME = {target.name: target for target in (*TARGETS, *page.TARGETS)}
 ENOUGH = 1e-5
+INT8_STEPS = 4  # of an output; other kernels round some values the other way
 MODELS = ("cnn", "lstm", "mlp", "transformer")
 
 
@@ -82,6 +84,28 @@ def test_known_fault_is_still_one(exports: dict[tuple[str, int], Export]) -> Non
         assert target.known_fault(export)
         with pytest.raises(AssertionError, match="Not equal to tolerance"):
             answers_as_recorded(session, export.evidence.cases()[0])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", MODELS)
+def test_int8_in_the_page_answers_as_the_same_file_in_this_process(
+    exports: dict[tuple[str, int], Export], model: str
+) -> None:
+    """In raw units, though the file takes normalised ones."""
+    export = exports[model, 2]
+    case = export.evidence.cases()[0]
+    inputs = {name: array[:ROWS] for name, array in case.inputs.items()}
+    expected = LiteModel(export.lite("int8-inside")).predict(inputs)
+    with BY_NAME["litertjs-wasm-int8"] as target, target.open(export) as session:
+        for _ in range(2):
+            for name, answer in session.predict(inputs).items():
+                spread = float(np.ptp(case.outputs[name]))
+                np.testing.assert_allclose(answer, expected[name], rtol=0, atol=INT8_STEPS * spread / 255)
+                assert answer.dtype == case.outputs[name].dtype
+        with pytest.raises(TargetError, match="there is no input 'nonsense'"):
+            session.predict({"nonsense": np.zeros((1, 30), np.float32)})
+        with pytest.raises(TargetError):
+            session.predict({name: array[:, :3] for name, array in inputs.items()})
 
 
 @pytest.mark.slow

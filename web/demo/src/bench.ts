@@ -30,6 +30,20 @@ const bench = {
     return loaded().time(decodeAll(inputs), calls);
   },
 
+  /** Milliseconds of `calls` requests in turns, `rounds` times: of the page's way, and of the library's own loop. */
+  async againstBare(url: string, inputs: Record<string, Encoded>, calls: number, rounds: number): Promise<[page: number[][], bare: number[][]]> {
+    const { bareLoop } = await import("./bare");
+    const tensors = decodeAll(inputs);
+    const bare = await bareLoop(runtime!.name, url, tensors);
+    await bare(calls); // warm-up, as the page's way had
+    const [page, alone]: [number[][], number[][]] = [[], []];
+    for (let round = 0; round < rounds; round++) {
+      page.push(await loaded().time(tensors, calls));
+      alone.push(await bare(calls));
+    }
+    return [page, alone];
+  },
+
   /** Load and answer in one go; milliseconds since this page began to load. */
   async coldStart(name: RuntimeName, url: string, inputs: Record<string, Encoded>): Promise<number> {
     await bench.start(name);

@@ -86,7 +86,7 @@ export const readSamples = (version: Version) => getJson<Samples>(version.sample
 
 /** Where the server's labels point, null where it has no such label; none of them where `reason` says why. */
 export interface Labels {
-  labels: Partial<Record<Label, { version: number; state: string | null } | null>>;
+  labels: Partial<Record<Label, { version: number; state: string } | null>>;
   reason: string | null;
 }
 export const LABELS = ["stable", "canary"] as const;

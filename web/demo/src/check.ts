@@ -22,8 +22,8 @@ export async function checkModel(
   for (let round = 0; round < ROUNDS; round++) {
     for (const sample of samples) {
       const { outputs, milliseconds } = await askBrowser(model, sample, spec);
-      if (milliseconds > TOO_SLOW_MS) throw new Error(`one answer takes ${(milliseconds / 1e3).toFixed(1)} s here, too slow to be checked`);
-      if (Number.isNaN(first)) first = milliseconds;
+      if (Number.isNaN(first)) first = milliseconds; // it compiles what the graphics hardware runs
+      else if (milliseconds > TOO_SLOW_MS) throw new Error(`one answer takes ${(milliseconds / 1e3).toFixed(1)} s here, too slow to be checked`);
       const { agreement, largest } = compare(outputs, referenceOf(sample)!, spec);
       if (agreement !== "same") {
         const again = round ? ", when asked again" : "";

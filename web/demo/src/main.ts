@@ -7,6 +7,7 @@ import { shortened } from "./numbers";
 import { keepForOffline } from "./offline";
 import { Panel, type Fault } from "./panel";
 import { RUNTIMES, sentence, startRuntime, type Runtime, type RuntimeName } from "./runtime";
+import { Versions } from "./versions";
 
 const STATUS_LASTS_MS = 2000;
 
@@ -90,7 +91,10 @@ function turn(name: RuntimeName, on: boolean): void {
   boxes.get(name)!.checked = on;
   enqueue(() => (on ? start(name) : stop(name)));
   for (const panel of panels) ask(panel);
+  enqueue(keep);
 }
+
+const keep = () => keepForOffline([...running.values()], () => document.querySelector("#kept")!.removeAttribute("hidden"));
 
 function addSwitch(name: RuntimeName): void {
   const box = element("input", { type: "checkbox", name: "runtime", value: name });
@@ -120,15 +124,16 @@ async function open(): Promise<void> {
   const starting = Promise.all(first.map(start));
   const { models, report } = await listModels();
   if (report) document.querySelector("#report")!.removeAttribute("hidden");
-  panels = models.map((entry) => new Panel(entry, ask, fault));
+  panels = models.map((entry) => new Panel(entry, ask, (name, kind, reason) => fault(name, kind, `${entry.model}: ${reason}`)));
   main.replaceChildren(...panels.map((panel) => panel.element));
+  if (models.length) main.append(new Versions(models).element);
   if (!panels.length) main.append(element("p", { class: "notice" }, "No models yet: run `make deploy-all`."));
   const ready = await Promise.all(panels.map((panel) => panel.prepare()));
   panels = panels.filter((_, place) => ready[place]);
   for (const panel of panels) ask(panel); // the back ends answer while the runtime starts
   enqueue(async () => void (await starting));
   for (const panel of panels) ask(panel);
-  enqueue(() => keepForOffline([...running.values()]));
+  enqueue(keep);
 }
 
 enqueue(open);

@@ -2,15 +2,17 @@
 
 import type { Runtime } from "./runtime";
 
-/** To be called once all is loaded; does nothing where a browser has no service workers (private windows of some). */
-export async function keepForOffline(runtimes: Runtime[]): Promise<void> {
+/** To be called once all is loaded; `kept` then is, once all of it is kept. Some browsers have no service workers in private windows. */
+export async function keepForOffline(runtimes: Runtime[], kept: () => void): Promise<void> {
   if (!("serviceWorker" in navigator)) return;
   await navigator.serviceWorker.register("/sw.js");
   const { active } = await navigator.serviceWorker.ready;
   const byPage = performance.getEntriesByType("resource").map(({ name }) => name);
   const byWorkers = await Promise.all(runtimes.map((runtime) => runtime.fetched()));
   const addresses = [location.origin + location.pathname, ...byPage, ...byWorkers.flat().map(({ url }) => url)].filter(
-    (address) => address.startsWith(location.origin) && !/\/api\/(status|serving|edge)|\/sw\.js$/.test(address),
+    (address) => address.startsWith(location.origin) && !/\/api\/(status|serving|edge|labels)|\/sw\.js$/.test(address),
   );
-  active?.postMessage([...new Set(addresses)]);
+  const { port1, port2 } = new MessageChannel();
+  port1.onmessage = kept;
+  active?.postMessage([...new Set(addresses)], [port2]);
 }

@@ -9,6 +9,7 @@ interface Worker {
   clients: { claim(): Promise<void> };
 }
 interface Lasting {
+  ports: readonly MessagePort[];
   waitUntil(work: Promise<unknown>): void;
 }
 interface Fetch {
@@ -18,7 +19,12 @@ interface Fetch {
 const worker = self as unknown as Worker;
 const CACHE = "export-once";
 const PAGE = /^\/($|icon\.svg$|api\/models$|models\/)/;
-const NOBODY = { up: false, reason: "no network: this page goes on by itself", variant: null, address: null };
+const DOWN = { up: false, reason: "no network: this page goes on by itself", variant: null, address: null };
+/** What is said in the place of those that cannot be asked. */
+const WITHOUT: [start: string, answer: unknown][] = [
+  ["/api/status", { serving: DOWN, edge: DOWN }],
+  ["/api/labels/", { labels: {}, reason: DOWN.reason }],
+];
 
 worker.addEventListener("install", (event) => event.waitUntil(worker.skipWaiting()));
 worker.addEventListener("activate", (event) => event.waitUntil(worker.clients.claim()));
@@ -27,13 +33,14 @@ worker.addEventListener("fetch", (event) => {
   const { request } = event;
   const url = new URL(request.url);
   if (request.method !== "GET" || url.origin !== location.origin) return;
-  if (url.pathname === "/api/status") event.respondWith(fetch(request).catch(() => Response.json({ serving: NOBODY, edge: NOBODY })));
+  const without = WITHOUT.find(([start]) => url.pathname.startsWith(start));
+  if (without) event.respondWith(fetch(request).catch(() => Response.json(without[1])));
   else if (url.pathname.startsWith("/assets/") || url.searchParams.has("h")) event.respondWith(keptFirst(request));
   else if (PAGE.test(url.pathname)) event.respondWith(freshFirst(request));
 });
 
-/** The page tells what it has loaded; what is not among it belongs to an older page. */
-worker.addEventListener("message", (event) => event.waitUntil(keep(event.data)));
+/** The page tells what it has loaded, and is told when all of it is kept; what is not among it belongs to an older page. */
+worker.addEventListener("message", (event) => event.waitUntil(keep(event.data).then(() => event.ports[0]?.postMessage("kept"))));
 
 /** Addresses that carry their content's hash never change. */
 async function keptFirst(request: Request): Promise<Response> {
