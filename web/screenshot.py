@@ -1,6 +1,7 @@
 """A picture of the running page: ``python -m web.screenshot [--address URL] [--out docs/page.png]``.
 
-Waits until every panel has its answers, or every chart is drawn; fails when the page logs an error. Needs the deployment and a browser.
+Waits until every panel has its answers, or every chart is drawn; fails when the page logs an error. Needs the
+deployment and a browser.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ import * as Plot from "@observablehq/plot";
 
 import { bytes } from "../numbers";
 import { draw, extent, FONT, LETTER, ticks } from "./drawing";
-import { gain, isError, type Row } from "./summary";
+import { gain, isError, SIGNS, type Row } from "./summary";
 
 const WIDTH = 420; // px, the least
 const HEIGHT = 290; // px; labels need more of it where there is less width
@@ -25,7 +25,8 @@ interface Point {
 export function drawSizes(rows: Row[], width: number): Element[] {
   const known = rows.filter((row) => row.artifact_bytes && row.metric);
   const models = [...new Set(known.map(({ model }) => model))];
-  const columns = Math.max(1, Math.min(models.length, Math.floor((width + GAP) / (WIDTH + GAP))));
+  const most = Math.max(1, Math.floor((width + GAP) / (WIDTH + GAP)));
+  const columns = Math.ceil(models.length / Math.ceil(models.length / most)); // lines of the same length
   return models.map((model) => drawModel(known.filter((row) => row.model === model), Math.floor((width + GAP) / columns - GAP)));
 }
 
@@ -52,7 +53,7 @@ function drawModel(rows: Row[], width: number): Element {
       Plot.link(labels, { x1: "size", y1: "gain", x2: "size", y2: "y", stroke: "var(--faint)", strokeOpacity: 0.6 }),
       Plot.dot(points, { x: "size", y: "gain", r: 4.2, fill: "var(--accent)", title: "label" }),
       Plot.text(labels, { x: "x", y: "y", text: "label", textAnchor: "start", fontSize: FONT, stroke: "var(--sheet)", strokeWidth: 4, fill: "var(--ink)" }),
-      Plot.text([`${model}: ${metric!.name}, change against Keras, ↑ better`], { frameAnchor: "top-left", dx: -MARGIN.marginLeft, dy: -26, textAnchor: "start", fontSize: FONT + 1, fontWeight: 600 }),
+      Plot.text([`${model}: ${metric!.name} against Keras, ↑ better`], { frameAnchor: "top-left", dx: -MARGIN.marginLeft, dy: -26, textAnchor: "start", fontSize: FONT + 1, fontWeight: 600 }),
     ],
   });
 }
@@ -73,7 +74,7 @@ function gather(rows: Row[]): Point[] {
     const change = gain(row)!;
     const key = `${Math.round(200 * Math.log10(row.artifact_bytes!))} ${change.toFixed(4)}`;
     const point = found.get(key) ?? { size: row.artifact_bytes!, gain: change, targets: new Set() };
-    point.targets.add(row.target);
+    point.targets.add(row.verdict === "pass" ? row.target : `${SIGNS[row.verdict]} ${row.target}`);
     found.set(key, point);
   }
   return [...found.values()].map(({ targets, ...point }) => ({ ...point, label: shorten([...targets]) }));
@@ -103,7 +104,8 @@ function place(points: Point[], across: Plot.Scale, up: Plot.Scale, { width, hei
     const [px, py] = [across.apply(point.size) as number, up.apply(point.gain) as number];
     const length = LETTER * point.label.length;
     const steps = Array.from({ length: Math.floor(height / LINE) }, (_, step) => [LINE * (step + 1), -LINE * (step + 1)]).flat();
-    const lefts = [px - 4, px + 4 - length, px - length / 2];
+    const inside = Math.min(width - length - 2, Math.max(MARGIN.marginLeft + 2, px - length / 2));
+    const lefts = [px - 4, px + 4 - length, inside];
     const candidates = [[px + 8, py], [px - 8 - length, py], ...steps.flatMap((step) => lefts.map((left) => [left, py + step]))] as [number, number][];
     const found = candidates.find(([left, y]) => isFree(left, left + length, y));
     if (!found) return [];
