@@ -1,6 +1,7 @@
 """A picture of the running page: ``python -m web.screenshot [--address URL] [--out docs/page.png]``.
 
-Waits until every panel has its answers; fails when the page logs an error. Needs the deployment and a browser.
+Waits until every panel has its answers, or every chart is drawn; fails when the page logs an error. Needs the
+deployment and a browser.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from deploy.ports import port
 from models.artifacts import REPOSITORY, write_whole
 from models.errors import TargetError, run_cli
 
-ANSWERED = "() => document.querySelectorAll('.panel').length && !document.querySelector('.panel[aria-busy=true]')"
+ANSWERED = "() => document.querySelector('.panel, .plots') && !document.querySelector('[aria-busy=true]')"
 WAIT_MS = 60_000
 
 

@@ -29,6 +29,6 @@ export default defineConfig({
     assetsInlineLimit: 0, // the policy allows no data: addresses for code
     modulePreload: { polyfill: false },
     chunkSizeWarningLimit: 1200, // kB; the largest is tfjs-core with its converter
-    rollupOptions: { input: ["index.html", "bench.html"] },
+    rollupOptions: { input: ["index.html", "bench.html", "comparison.html"] },
   },
 });

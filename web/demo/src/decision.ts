@@ -16,7 +16,7 @@ export interface Reading {
 
 export type Agreement = "same" | "close" | "other";
 
-const SAME = 1e-5; // relative or absolute: the bound of the comparison for float32 targets
+export const SAME = 1e-5; // relative or absolute: the bound of the comparison for float32 targets
 const CLOSE_VALUE = 0.005; // of the reference: a regression has no decision that could be compared
 
 const languages = new Intl.DisplayNames(["en"], { type: "language", fallback: "none" });
