@@ -58,7 +58,7 @@ LONG_TASKS = """() => {
 def against_bare(browser: Browser) -> list[tuple[str, ...]]:
     """Per runtime and model: the page's median, the bare loop's, their ratio."""
     by_name = {target.name: target for target in pages.TARGETS}
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for export in find_exports(versions=[2]):
         inputs = encode_all(one_row(export, "serving_default"), export.spec.inputs)
         for name in RUNTIMES:

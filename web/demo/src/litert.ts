@@ -28,41 +28,43 @@ export async function start(accelerator: Accelerator): Promise<Library> {
 }
 
 class File implements LoadedModel {
+  private readonly inputs: string[];
+  private readonly outputs: { name: string; shape: number[] }[];
   private readonly step: number;
 
   constructor(private readonly model: CompiledModel) {
-    this.step = Math.max(1, model.getInputDetails()[0]?.shape[0] ?? 1);
+    const inputs = model.getInputDetails();
+    this.inputs = inputs.map(({ name }) => name);
+    this.outputs = model.getOutputDetails().map(({ name, shape }) => ({ name, shape: [...shape] }));
+    this.step = Math.max(1, inputs[0]?.shape[0] ?? 1);
   }
 
   async predict(inputs: Tensors): Promise<Tensors> {
     const rows = countRows(inputs, this.step);
-    const outputs = this.model.getOutputDetails();
-    const answers: ArrayLike<number>[][] = outputs.map(() => []);
+    const answers: ArrayLike<number>[][] = this.outputs.map(() => []);
     for (let row = 0; row < rows; row += this.step) {
       const given = this.feeds(inputs, row);
       try {
         const tensors = await this.model.run(given);
-        for (const [place, { name }] of outputs.entries()) {
-          answers[place]!.push(await tensors[name]!.data());
-          tensors[name]!.delete();
+        for (const [place, tensor] of tensors.entries()) {
+          answers[place]!.push(await tensor.data());
+          tensor.delete();
         }
       } finally {
-        for (const tensor of Object.values(given)) tensor.delete();
+        for (const tensor of given) tensor.delete();
       }
     }
-    return Object.fromEntries(outputs.map(({ name, shape }, place) => [name, join(answers[place]!, [...shape], rows)]));
+    return Object.fromEntries(this.outputs.map(({ name, shape }, place) => [name, join(answers[place]!, shape, rows)]));
   }
 
   dispose(): void {
     this.model.delete();
   }
 
-  private feeds(inputs: Tensors, row: number): Record<string, Tensor> {
-    return Object.fromEntries(
-      this.model.getInputDetails().map(({ name }) => {
-        const { values, shape } = cut(inputs, name, row, this.step);
-        return [name, new Tensor(values, shape)];
-      }),
-    );
+  private feeds(inputs: Tensors, row: number): Tensor[] {
+    return this.inputs.map((name) => {
+      const { values, shape } = cut(inputs, name, row, this.step);
+      return new Tensor(values, shape);
+    });
   }
 }

@@ -18,6 +18,10 @@ export function cut(inputs: Tensors, name: string, row: number, step: number): T
 
 /** One answer per execution → one tensor with the rows first. */
 export function join(parts: ArrayLike<number>[], shape: readonly number[], rows: number): Tensor {
+  const [only] = parts;
+  if (parts.length === 1 && (only instanceof Float32Array || only instanceof Int32Array)) {
+    return { shape: [rows, ...shape.slice(1)], values: only };
+  }
   const size = parts[0]?.length ?? 0;
   const length = parts.length * size;
   const values = parts[0] instanceof Float32Array ? new Float32Array(length) : new Int32Array(length);
