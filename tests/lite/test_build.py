@@ -74,7 +74,7 @@ def test_build_from_the_savedmodel_alone_then_only_what_is_out_of_date(mlp_root:
     described["evidence"]["sha256"] = "other samples"
     export.evidence_json.write_text(json.dumps(described))
     done = run_lite(mlp_root, "--variants", "deployed")
-    assert "3 files converted, 0 cannot be, 2 up to date" in done.stdout  # the damaged, the missing, the calibrated
+    assert "4 files converted, 0 cannot be, 2 up to date" in done.stdout  # the damaged, the missing, two calibrated
     assert LiteModel(export.lite("float16")).predict(export.evidence.cases()[0].inputs)
 
 
