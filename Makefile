@@ -10,7 +10,7 @@ TIMED := $(PY) -m deploy.timed
 BOOTSTRAP := sh deploy/bootstrap.sh
 PYTEST := $(PY) -m pytest
 # What the line makes below $ARTIFACTS, by name: that folder may hold something else too.
-BROWSER_TARGETS := tfjs-cpu,tfjs-wasm,tfjs-wasm-float16,tfjs-wasm-uint8,tfjs-webgl,tfjs-webgpu,litertjs-wasm,litertjs-webgpu,node-wasm
+BROWSER_TARGETS := tfjs-cpu,tfjs-wasm,tfjs-wasm-float16,tfjs-wasm-uint8,tfjs-webgl,tfjs-webgpu,litertjs-wasm,litertjs-wasm-int8,litertjs-webgpu,node-wasm
 BUILT := savedmodels evidence inputs lite web repository training data check standin edge arm run logs cold.json times.json
 
 export UV_NO_SYNC := 1

@@ -10,6 +10,7 @@ import argparse
 import logging
 import os
 import time
+from functools import cache
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,10 @@ from models.code import code_fingerprint
 from models.errors import run_cli
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+    from models.spec import ModelSpec
 
 
 def training_folder(root: Path, name: str) -> Path:
@@ -51,6 +55,19 @@ def describe(training: dict[str, Any]) -> str:
 
 
 def train(names: list[str], root: Path) -> None:
+    for number, name in enumerate(names, 1):
+        fingerprint_before = made_from(name)
+        print(f"[{number}/{len(names)}] training {name}", flush=True)
+        with write_whole(training_folder(root, name)) as folder:
+            folder.mkdir()  # one that cannot be made is told before TensorFlow is loaded
+            train_model = _load_training()
+            result = train_model(registry.load(name), folder, lambda line: print(f"      {line}", flush=True))
+            write_json(folder / "training.json", {**result, "made_from": fingerprint_before})
+
+
+@cache
+def _load_training() -> Callable[[ModelSpec, Path, Callable[[str], None]], dict[str, Any]]:
+    """TensorFlow, set up to give the same numbers each time."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import tensorflow as tf
 
@@ -58,13 +75,7 @@ def train(names: list[str], root: Path) -> None:
 
     logging.getLogger("tensorflow").setLevel("ERROR")  # it warns of every new batch size
     tf.config.experimental.enable_op_determinism()
-    for number, name in enumerate(names, 1):
-        fingerprint_before = made_from(name)
-        print(f"[{number}/{len(names)}] training {name}", flush=True)
-        with write_whole(training_folder(root, name)) as folder:
-            folder.mkdir()
-            result = train_model(registry.load(name), folder, lambda line: print(f"      {line}", flush=True))
-            write_json(folder / "training.json", {**result, "made_from": fingerprint_before})
+    return train_model
 
 
 def main() -> int:

@@ -47,7 +47,6 @@ def assert_one_sentence(done: subprocess.CompletedProcess, *words: str) -> None:
         assert word in error
 
 
-@pytest.mark.slow
 def test_read_only_folder_is_one_sentence(mounted):
     assert_one_sentence(train(mounted("ro")), "ARTIFACTS")
 

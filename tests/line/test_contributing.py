@@ -44,8 +44,9 @@ def line(tmp_path_factory, repository):
         return done.stdout
 
     try:
-        for step in ("models.train", "export", "lite", "web.convert", "serving.publish"):
-            must(step)
+        # What `make deploy-all demo` runs.
+        for step in ("models.train", "export", "lite --variants deployed", "web.convert", "serving.publish"):
+            must(*step.split())
         must("deploy", "up")
         table = must("compare")
         yield copy, table, environment
