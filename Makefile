@@ -10,7 +10,7 @@ TIMED := $(PY) -m deploy.timed
 BOOTSTRAP := sh deploy/bootstrap.sh
 PYTEST := $(PY) -m pytest
 # What the line makes below $ARTIFACTS, by name: that folder may hold something else too.
-BROWSER_TARGETS := tfjs-cpu,tfjs-wasm,tfjs-wasm-float16,tfjs-wasm-uint8,tfjs-webgl,tfjs-webgpu,litertjs-wasm,litertjs-wasm-int8,litertjs-webgpu,node-wasm
+BROWSER_TARGETS := tfjs-cpu,tfjs-wasm,tfjs-wasm-threads,tfjs-wasm-float16,tfjs-wasm-uint8,tfjs-webgl,tfjs-webgpu,litertjs-wasm,litertjs-wasm-int8,litertjs-webgpu,node-wasm
 BUILT := savedmodels evidence inputs lite web repository training data check standin edge arm run logs cold.json times.json
 
 export UV_NO_SYNC := 1
@@ -111,8 +111,9 @@ host-named:
 edge-arm: convert  ## the bundle on emulated ARM machines, answers beside this one's: make edge-arm [ARCH=aarch64,armv7l]
 	@$(PY) -m compare.arm $(if $(ARCH),--arch "$(ARCH)") $(if $(VARIANTS),--variants "$(VARIANTS)")
 
-bench-web: page convert  ## the runtimes of the page, and Node.js: errors, cold, first and steady times, interleaved
+bench-web: publish page  ## the runtimes of the page, and Node.js: errors, cold, first and steady times, interleaved; how fast the page is
 	@REPORTS="$${REPORTS:-reports}/bench-web" $(PY) -m compare --targets "$(BROWSER_TARGETS)"
+	@$(PY) -m web.bench
 
 bench-edge: convert  ## what the .tflite files cost on this machine, TensorFlow beside them in the same run
 	@root="$${ARTIFACTS:-artifacts}"; mkdir -p "$${REPORTS:-reports}" && $(PY) -m export.sample_inputs "$$root/inputs" && \

@@ -21,7 +21,7 @@ import psutil
 
 from deploy.environments import find_browser
 from models.errors import TargetError
-from web.headers import CONTENT_TYPES, HEADERS
+from web.headers import CONTENT_TYPES, headers_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -79,7 +79,7 @@ class FileServer:
 
             def _answer(self, status: HTTPStatus, body: bytes, kind: str) -> None:
                 self.send_response(status)
-                for header, value in HEADERS.items():
+                for header, value in headers_of(self.path.partition("?")[0].rpartition("/")[2]).items():
                     self.send_header(header, value)
                 self.send_header("Cache-Control", "no-store")
                 self.send_header("Content-Type", kind)

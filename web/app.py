@@ -15,7 +15,7 @@ from flask import Flask, Response, abort, redirect, request, send_from_directory
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from web.catalogue import list_models
-from web.headers import CONTENT_TYPES, HEADERS, REPORT_POLICY
+from web.headers import CONTENT_TYPES, HEADERS, REPORT_POLICY, headers_of
 from web.labels import read_labels
 from web.listener import run, serve
 from web.proxy import BackEnd, refusal
@@ -123,7 +123,7 @@ def create_app(
 
     def send(folder: Path, name: str, *, cache: str) -> Response:
         answer = send_from_directory(folder, name, conditional=True, etag=True)
-        answer.headers["Cache-Control"] = cache
+        answer.headers.update({"Cache-Control": cache, **headers_of(Path(name).name)})
         if kind := CONTENT_TYPES.get(Path(name).suffix):
             answer.headers["Content-Type"] = kind
         return answer

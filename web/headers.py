@@ -14,6 +14,11 @@ CONTENT_POLICY = "; ".join(
     )
 )
 
+# TF.js' threads load their code from blob: addresses that TF.js makes itself. The policy of the one worker that starts
+# them allows it; the page's does not.
+THREADS_POLICY = CONTENT_POLICY.replace("script-src 'self'", "script-src 'self' blob:")
+THREADS_WORKER = "tfjs-wasm-threads-"  # how the name of its file begins
+
 # Cross-origin isolation: without it the page's clock is coarse (100 µs) and memory cannot be shared between threads.
 HEADERS = {
     "Content-Security-Policy": CONTENT_POLICY,
@@ -23,6 +28,14 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
 }
+
+
+def headers_of(name: str) -> dict[str, str]:
+    """What goes with the file of that name."""
+    if name.startswith(THREADS_WORKER):
+        return {**HEADERS, "Content-Security-Policy": THREADS_POLICY}
+    return HEADERS
+
 
 # Python's table of types depends on the system's; these are what the page consists of.
 CONTENT_TYPES = {

@@ -253,7 +253,7 @@ def evaluate(page: Page, expression: str, argument: object) -> Any:
 
 
 TARGETS = [
-    *(TfjsTarget(f"tfjs-{backend}") for backend in ("cpu", "wasm", "webgl", "webgpu")),
+    *(TfjsTarget(f"tfjs-{backend}") for backend in ("cpu", "wasm", "wasm-threads", "webgl", "webgpu")),
     TfjsTarget("tfjs-wasm", "float16"),
     TfjsTarget("tfjs-wasm", "uint8"),
     *(LiteRtJsTarget(f"litertjs-{accelerator}") for accelerator in ("wasm", "webgpu")),

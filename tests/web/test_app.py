@@ -188,6 +188,14 @@ def test_content_is_cached_by_its_hash(page_address: str) -> None:
     assert again.status_code == 304
 
 
+def test_worker_of_the_threads_alone_may_run_code_from_blobs(page_address: str) -> None:
+    workers = sorted(path.name for path in (REPOSITORY / "web" / "demo" / "dist" / "assets").glob("*.js"))
+    assert len(workers) > 6
+    for name in workers:
+        policy = httpx.get(f"{page_address}/assets/{name}").headers["content-security-policy"]
+        assert ("blob:" in policy) == name.startswith("tfjs-wasm-threads-"), name
+
+
 def test_report_is_served_with_a_policy_of_its_own_and_its_absence_said(start_app: StartApp, tmp_path: Path) -> None:
     address = start_app(reports=tmp_path)
     missing = httpx.get(f"{address}/report", follow_redirects=True)

@@ -34,7 +34,7 @@ def cells(page: Page, model: str, place: str = FASTEST) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("runtime", ["", "litertjs-wasm", "tfjs-wasm", "tfjs-webgl", "tfjs-cpu"])
+@pytest.mark.parametrize("runtime", ["", "tfjs-wasm", "tfjs-wasm-threads", "tfjs-webgl", "tfjs-cpu"])
 def test_page_answers_every_model_in_three_places_without_a_click(
     page_address: str,
     open_page: Callable[[str], Page],

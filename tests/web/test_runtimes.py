@@ -60,7 +60,7 @@ def test_backend_answers_as_the_reference_twice(
         assert (seconds > 0).all()
         facts = session.facts()
     assert facts["artifact_sha256"]
-    runtime, backend = target.name.split("-")
+    runtime, _, backend = target.name.partition("-")
     library = "LiteRT.js 2.5.3" if runtime == "litertjs" else "TF.js 4.22.0"
     assert f"{library}, {'Node.js' if runtime == 'node' else 'Chromium'}" in str(facts["runtime_version"])
     assert str(facts["accelerator"]).startswith(f"{backend}: ")

@@ -28,7 +28,7 @@ export async function bareLoop(name: RuntimeName, url: string, inputs: Tensors):
 
 async function graph(name: RuntimeName, url: string, inputs: Tensors): Promise<() => Promise<unknown>> {
   const backend = name.split("-")[1]!;
-  if (backend === "wasm") await import("./backend_wasm");
+  if (backend === "wasm") (await import("./backend_wasm")).useThreads(1);
   else if (backend === "webgl") await import("@tensorflow/tfjs-backend-webgl");
   else if (backend === "webgpu") await import("@tensorflow/tfjs-backend-webgpu");
   else await import("@tensorflow/tfjs-backend-cpu");

@@ -7,7 +7,7 @@ import type { Engine, Fetched } from "./engine";
 import type { Facts, Prediction, Tensors } from "./model";
 
 /** The names of the comparison's targets, the fastest on most machines first. */
-export const RUNTIMES = ["litertjs-wasm", "tfjs-wasm", "tfjs-webgpu", "litertjs-webgpu", "tfjs-webgl", "tfjs-cpu"] as const;
+export const RUNTIMES = ["litertjs-wasm", "tfjs-wasm", "tfjs-wasm-threads", "tfjs-webgpu", "litertjs-webgpu", "tfjs-webgl", "tfjs-cpu"] as const;
 export type RuntimeName = (typeof RUNTIMES)[number];
 
 const DEADLINE_MS = 30_000; // a runtime that never starts would hold the page for ever
@@ -17,6 +17,7 @@ const WORKERS: Record<RuntimeName, () => Worker> = {
   "litertjs-wasm": () => new Worker(new URL("./workers/litertjs-wasm.ts", import.meta.url)),
   "litertjs-webgpu": () => new Worker(new URL("./workers/litertjs-webgpu.ts", import.meta.url)),
   "tfjs-wasm": () => new Worker(new URL("./workers/tfjs-wasm.ts", import.meta.url)),
+  "tfjs-wasm-threads": () => new Worker(new URL("./workers/tfjs-wasm-threads.ts", import.meta.url)),
   "tfjs-webgpu": () => new Worker(new URL("./workers/tfjs-webgpu.ts", import.meta.url)),
   "tfjs-webgl": () => new Worker(new URL("./workers/tfjs-webgl.ts", import.meta.url)),
   "tfjs-cpu": () => new Worker(new URL("./workers/tfjs-cpu.ts", import.meta.url)),

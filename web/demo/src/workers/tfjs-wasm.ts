@@ -1,5 +1,6 @@
-import { wasmFacts } from "../backend_wasm";
+import { useThreads, wasmFacts } from "../backend_wasm";
 import { serve } from "../engine";
 import { start } from "../tfjs";
 
+useThreads(1);
 serve(() => start("wasm", wasmFacts));
