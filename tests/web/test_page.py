@@ -68,6 +68,19 @@ def test_runtime_that_answers_wrongly_is_shown_as_such_and_the_next_one_answers(
     assert {cells(page, model, "tfjs-wasm")["agreement"] for model, _ in exports} == {"same"}
 
 
+def test_model_that_the_runtime_cannot_take_is_answered_by_the_next_one_beside_it(
+    page_address: str, open_page: Callable[[str], Page], context: BrowserContext, exports: dict[tuple[str, int], Export]
+) -> None:
+    """LiteRT.js wants a fixed number of rows, which the server's file leaves free."""
+    free = exports["cnn", 2].lite("server")
+    context.route("**/lite/cnn/2/float32.tflite*", lambda route: route.fulfill(body=free.read_bytes()))
+    page = open_page(page_address)
+    assert cells(page, "cnn", FASTEST)["agreement"] == "down"
+    assert page.locator("[data-state=refused]").count() == 0
+    assert {cells(page, model, "tfjs-wasm")["agreement"] for model, _ in exports} == {"same"}
+    assert {cells(page, model, FASTEST)["agreement"] for model in ("mlp", "lstm", "transformer")} == {"same"}
+
+
 def test_runtime_that_was_chosen_and_answers_wrongly_is_not_used(
     page_address: str, open_page: Callable[[str], Page], errors: list[str]
 ) -> None:

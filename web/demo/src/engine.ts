@@ -11,13 +11,8 @@ export interface Engine {
   predict(model: number, inputs: Tensors): Promise<Prediction>;
   time(model: number, inputs: Tensors, calls: number): Promise<number[]>;
   dispose(model: number): Promise<void>;
-  /** All that this worker has fetched. */
-  fetched(): Promise<Fetched[]>;
-}
-
-export interface Fetched {
-  url: string;
-  bytes: number;
+  /** The addresses of all that this worker consists of and has fetched. */
+  fetched(): Promise<string[]>;
 }
 
 export function serve(start: () => Promise<Library>): void {
@@ -37,10 +32,7 @@ export function serve(start: () => Promise<Library>): void {
       models[model]?.dispose();
       models[model] = undefined;
     },
-    async fetched() {
-      const entries = performance.getEntriesByType("resource") as PerformanceResourceTiming[];
-      return entries.map(({ name, decodedBodySize }) => ({ url: name, bytes: decodedBodySize }));
-    },
+    fetched: async () => [location.href, ...performance.getEntriesByType("resource").map(({ name }) => name)],
   };
   expose(engine);
 }

@@ -61,7 +61,7 @@ async function start(name: RuntimeName): Promise<void> {
     showBrowser();
   } catch (error) {
     showBrowser(sentence(error));
-    fault(name, "lies", sentence(error));
+    fault(name, "runtime", sentence(error));
   }
 }
 
@@ -72,9 +72,9 @@ async function stop(name: RuntimeName): Promise<void> {
   showBrowser();
 }
 
-/** What does not work here is marked. Where nobody has chosen, the next one is tried: beside it, or in its place if it lies. */
-function fault(name: RuntimeName, kind: Fault, reason: string): void {
-  if (kind === "lies") {
+/** A runtime that is not to be used is marked. Where nobody has chosen, the next one is tried: in its place, or beside it for that model. */
+function fault(name: RuntimeName, whose: Fault, reason: string): void {
+  if (whose === "runtime") {
     const label = boxes.get(name)!.closest("label")!;
     label.dataset.state = "refused";
     label.title = reason;
@@ -83,7 +83,7 @@ function fault(name: RuntimeName, kind: Fault, reason: string): void {
   faulty.add(name);
   const next = untried.shift();
   if (!next) return;
-  if (kind === "lies") turn(name, false);
+  if (whose === "runtime") turn(name, false);
   turn(next, true);
 }
 
@@ -124,7 +124,7 @@ async function open(): Promise<void> {
   const starting = Promise.all(first.map(start));
   const { models, report } = await listModels();
   if (report) document.querySelector("#report")!.removeAttribute("hidden");
-  panels = models.map((entry) => new Panel(entry, ask, (name, kind, reason) => fault(name, kind, `${entry.model}: ${reason}`)));
+  panels = models.map((entry) => new Panel(entry, ask, (name, whose, reason) => fault(name, whose, `${entry.model}: ${reason}`)));
   main.replaceChildren(...panels.map((panel) => panel.element));
   if (models.length) main.append(new Versions(models).element);
   if (!panels.length) main.append(element("p", { class: "notice" }, "No models yet: run `make deploy-all`."));

@@ -9,7 +9,7 @@ export async function keepForOffline(runtimes: Runtime[], kept: () => void): Pro
   const { active } = await navigator.serviceWorker.ready;
   const byPage = performance.getEntriesByType("resource").map(({ name }) => name);
   const byWorkers = await Promise.all(runtimes.map((runtime) => runtime.fetched()));
-  const addresses = [location.origin + location.pathname, ...byPage, ...byWorkers.flat().map(({ url }) => url)].filter(
+  const addresses = [location.origin + location.pathname, ...byPage, ...byWorkers.flat()].filter(
     (address) => address.startsWith(location.origin) && !/\/api\/(status|serving|edge|labels)|\/sw\.js$/.test(address),
   );
   const { port1, port2 } = new MessageChannel();

@@ -25,8 +25,8 @@ interface Loaded {
   file: number;
 }
 
-/** Why a runtime has no answer for a model: it cannot take it, or it answers wrongly and must not be used. */
-export type Fault = "cannot" | "lies";
+/** Whose fault it is that there is no answer: the model's, which the runtime cannot take, or the runtime's, which must not be used. */
+export type Fault = "model" | "runtime";
 
 export class Panel {
   readonly element: HTMLElement;
@@ -179,11 +179,11 @@ export class Panel {
     const loading = this.loaded.get(runtime.name) ?? this.load(runtime);
     this.loaded.set(runtime.name, loading);
     const { model, wrong, ...start } = await loading.catch((error: unknown) => {
-      this.failed(runtime.name, "cannot", sentence(error));
+      this.failed(runtime.name, "model", sentence(error));
       throw error;
     });
     if (wrong) {
-      this.failed(runtime.name, "lies", wrong);
+      this.failed(runtime.name, "runtime", wrong);
       throw new Error(`${runtime.name} answers wrongly here (${wrong}) and is not used`);
     }
     this.table.started(runtime.name, start);

@@ -3,7 +3,7 @@
 
 import { wrap, type Remote } from "comlink";
 
-import type { Engine, Fetched } from "./engine";
+import type { Engine } from "./engine";
 import type { Facts, Prediction, Tensors } from "./model";
 
 /** The names of the comparison's targets, the fastest on most machines first. */
@@ -65,7 +65,8 @@ export class Runtime {
     return new Model(this.engine, await this.engine.load(new URL(url, location.href).href));
   }
 
-  fetched(): Promise<Fetched[]> {
+  /** The addresses of all that it consists of and has loaded. */
+  fetched(): Promise<string[]> {
     return this.engine.fetched();
   }
 
