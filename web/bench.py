@@ -3,7 +3,7 @@
 1. In-page time of an inference (in the page's worker, as the page asks) against a bare loop of the same library on a
    page of its own, interleaved: the ratio of the medians, per runtime and model.
 2. The first screen, over fresh browser contexts, in ms from the navigation: panels to use, the first answer of any place,
-   the first in the browser, all answers.
+   the first in the browser, a whole model on all places, all models.
 3. The longest task of the main thread while a digit is drawn, in ms.
 """
 
@@ -37,8 +37,10 @@ WATCH = """() => {
   window.moments = {};
   const looks = {
     panels: () => document.querySelector(".panel .choices button"),
-    answer: () => [...document.querySelectorAll("tr[data-agreement] .steady")].some((cell) => cell.textContent),
-    browser: () => [...document.querySelectorAll("tr[data-place*=js][data-agreement] .steady")].some((cell) => cell.textContent),
+    answer: () => document.querySelector("tr[data-agreement]:not([data-agreement=down])"),
+    browser: () => document.querySelector("tr[data-place*=js][data-agreement]:not([data-agreement=down])"),
+    model: () => [...document.querySelectorAll(".panel")].some((panel) =>
+      panel.querySelector("tr[data-place*=js]") && !panel.querySelector("tbody tr:not([data-agreement])")),
     all: () => document.querySelector(".panel") && !document.querySelector(".panel[aria-busy=true]"),
   };
   const look = () => {
@@ -139,7 +141,13 @@ def main() -> None:
         browser.close()
     print()
     print(columns([("runtime", "model", "page ms", "bare ms", "ratio"), *rows]))
-    words = {"panels": "panels", "answer": "first answer", "browser": "first in the browser", "all": "all answers"}
+    words = {
+        "panels": "panels",
+        "answer": "first answer",
+        "browser": "first in the browser",
+        "model": "a model on all places",
+        "all": "all models",
+    }
     for name, spoken in words.items():
         print(f"{spoken}: {np.median(screen[name]):.0f} ms after the navigation, median of {options.times}")
     print(

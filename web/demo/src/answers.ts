@@ -40,7 +40,8 @@ interface Row {
   place: Place;
   element: HTMLTableRowElement;
   cells: Record<string, HTMLTableCellElement>;
-  times: number[];
+  first: number | null; // milliseconds; null before the first answer
+  times: number[]; // of those after it
   file: number | null;
   answer?: Answer;
   agreement?: Agreement;
@@ -68,7 +69,7 @@ export class AnswerTable {
     const made = element("tr", { "data-place": place.id }, head, ...Object.values(cells));
     const later = order.slice(order.indexOf(place.id) + 1).find((id) => this.rows.has(id));
     this.body.insertBefore(made, later ? this.rows.get(later)!.element : null);
-    this.rows.set(place.id, { place, element: made, cells, times: [], file: null });
+    this.rows.set(place.id, { place, element: made, cells, first: null, times: [], file: null });
   }
 
   remove(id: string): void {
@@ -80,9 +81,9 @@ export class AnswerTable {
     return this.rows.has(id);
   }
 
-  /** Whether the place has answered since it was added. */
-  asked(id: string): boolean {
-    return !!this.rows.get(id)?.times.length;
+  /** Whether it is known how long the place took for its first answer. */
+  hasStarted(id: string): boolean {
+    return this.rows.get(id)?.first != null;
   }
 
   describe(id: string, how: string, address: string): void {
@@ -98,7 +99,7 @@ export class AnswerTable {
     if (!row) return;
     row.cells.cold!.textContent = cold === null ? "–" : milliseconds(cold);
     row.cells.first!.textContent = milliseconds(first);
-    row.file = file;
+    [row.first, row.file] = [first, file];
   }
 
   fill(id: string, answer: Answer, spec: Spec): void {
@@ -106,10 +107,10 @@ export class AnswerTable {
     if (!row) return;
     const reading = read(answer.outputs, spec);
     row.answer = answer;
-    row.times = [...row.times, answer.milliseconds].slice(-LATEST);
+    if (answer.milliseconds !== row.first) row.times = [...row.times, answer.milliseconds].slice(-LATEST);
     row.cells.answer!.textContent = reading.unit ? `${reading.answer} ${reading.unit}` : reading.answer;
     row.cells.score!.textContent = reading.score;
-    row.cells.steady!.textContent = milliseconds(median(row.times));
+    row.cells.steady!.textContent = row.times.length ? milliseconds(median(row.times)) : "–";
     row.cells.moved!.textContent = bytes(row.file ?? answer.moved);
     spread(row, false);
   }

@@ -34,13 +34,24 @@ function fitted(strokes: Point[][]): Point[][] {
 
 /** A point of the bitmap is black where its middle is within half a pen of a stroke. */
 function rasterise(strokes: Point[][]): boolean[] {
-  const segments = strokes.flatMap((stroke) =>
-    stroke.map((point, place): [Point, Point] => [stroke[Math.max(0, place - 1)]!, point]),
-  );
-  return Array.from({ length: BITMAP * BITMAP }, (_, place) => {
-    const middle: Point = [(place % BITMAP) + 0.5, Math.floor(place / BITMAP) + 0.5];
-    return segments.some(([from, to]) => distance(middle, from, to) <= PEN / 2);
-  });
+  const bitmap = new Array<boolean>(BITMAP * BITMAP).fill(false);
+  for (const stroke of strokes) stroke.forEach((point, place) => blacken(bitmap, stroke[Math.max(0, place - 1)]!, point));
+  return bitmap;
+}
+
+function blacken(bitmap: boolean[], from: Point, to: Point): void {
+  const [left, right] = reach(from[0], to[0]);
+  const [top, bottom] = reach(from[1], to[1]);
+  for (let row = top; row <= bottom; row++) {
+    for (let column = left; column <= right; column++) {
+      if (distance([column + 0.5, row + 0.5], from, to) <= PEN / 2) bitmap[row * BITMAP + column] = true;
+    }
+  }
+}
+
+/** The first and the last row, or column, that a pen between the two can touch. */
+function reach(from: number, to: number): [number, number] {
+  return [Math.max(0, Math.floor(Math.min(from, to) - PEN / 2)), Math.min(BITMAP - 1, Math.floor(Math.max(from, to) + PEN / 2))];
 }
 
 function distance([x, y]: Point, [x1, y1]: Point, [x2, y2]: Point): number {

@@ -68,7 +68,7 @@ function drawImage(values: number[], input: TensorSpec, name: string): HTMLCanva
   const [low, high] = input.range ?? [Math.min(...values), Math.max(...values)];
   const canvas = element("canvas", { width: String(width), height: String(height), role: "img", "aria-label": name });
   canvas.className = channels === 1 ? "ink" : "";
-  const context = canvas.getContext("2d")!;
+  const context = canvas.getContext("2d", { willReadFrequently: true })!; // kept from the graphics hardware: it is tiny
   const image = context.createImageData(width, height);
   const level = (value: number) => Math.round((255 * (value - low)) / (high - low || 1));
   for (let pixel = 0; pixel < width * height; pixel++) {

@@ -12,6 +12,7 @@ declare const LITERT_VERSION: string;
 type Accelerator = "wasm" | "webgpu";
 
 export async function start(accelerator: Accelerator): Promise<Library> {
+  if (accelerator === "wasm") withoutGraphics();
   // JSPI lets operators that WebGPU lacks run on the CPU, with the rest waiting; without it none would run on WebGPU.
   (self as { Module?: unknown }).Module = {
     printErr: console.debug, // it writes all its news there, and throws what is an error
@@ -25,6 +26,12 @@ export async function start(accelerator: Accelerator): Promise<Library> {
     threads: 1,
   };
   return { facts, load: async (url) => new File(await loadAndCompile(url, { accelerator, gpuOptions: { precision: "fp32" } })) };
+}
+
+/** LiteRT.js asks for a graphics device where none is wanted too, and waits for it. */
+function withoutGraphics(): void {
+  const adapter = { limits: {}, features: new Set(), requestDevice: async () => null };
+  Object.defineProperty(navigator, "gpu", { value: { requestAdapter: async () => adapter } });
 }
 
 class File implements LoadedModel {

@@ -133,6 +133,7 @@ async function open(): Promise<void> {
   for (const panel of panels) ask(panel); // the back ends answer while the runtime starts
   enqueue(async () => void (await starting));
   for (const panel of panels) ask(panel);
+  enqueue(async () => void (await Promise.all(panels.map((panel) => panel.listLabels()))));
   enqueue(keep);
 }
 

@@ -151,8 +151,12 @@ export class Panel {
         return this.inBackEnd(place, sample);
       });
     }
-    if (!this.versions.known) await this.versions.refresh();
     this.endRun();
+  }
+
+  /** The labels that the server has are offered too. */
+  listLabels(): Promise<void> {
+    return this.versions.refresh();
   }
 
   private endRun(): void {
@@ -204,11 +208,9 @@ export class Panel {
   private async inBackEnd(place: BackEnd, sample: Sample): Promise<Answer> {
     // The device knows no labels.
     const choice = place === "serving" ? this.choice : { version: this.version.version };
-    if (!this.table.asked(place)) {
-      const { milliseconds } = await askBackEnd(place, this.entry.model, choice, sample, this.spec);
-      this.table.started(place, { cold: null, first: milliseconds, file: null });
-    }
-    return askBackEnd(place, this.entry.model, choice, sample, this.spec);
+    const answer = await askBackEnd(place, this.entry.model, choice, sample, this.spec);
+    if (!this.table.hasStarted(place)) this.table.started(place, { cold: null, first: answer.milliseconds, file: null });
+    return answer;
   }
 
   private async report(place: string, sample: Sample, ask: () => Promise<Answer>): Promise<void> {

@@ -33,11 +33,6 @@ export class VersionChoice {
     return { version, choice: label ? { label } : { version: version.version } };
   }
 
-  /** Whether the labels were asked for yet. */
-  get known(): boolean {
-    return this.labels !== undefined;
-  }
-
   /** Ask the server where its labels point now; where it does not say, there are the numbers alone. */
   async refresh(): Promise<void> {
     this.labels = (await readLabels(this.entry.model).catch(() => ({ labels: {} }))).labels;
