@@ -70,7 +70,10 @@ def open_page(context: BrowserContext, errors: list[str]) -> Callable[[str], Pag
         origin = address.partition("/?")[0]
         page.on("console", lambda m: errors.append(m.text) if m.type in ("error", "warning") else None)
         page.on("pageerror", lambda e: errors.append(str(e)))
-        page.on("request", lambda r: None if r.url.removeprefix("blob:").startswith(origin) else errors.append(f"asked {r.url}"))
+        page.on(
+            "request",
+            lambda r: None if r.url.removeprefix("blob:").startswith(origin) else errors.append(f"asked {r.url}"),
+        )
         page.goto(address)
         page.wait_for_function(ANSWERED, timeout=WAIT_MS)
         return page
