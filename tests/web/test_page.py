@@ -209,7 +209,17 @@ def test_page_goes_on_in_the_browser_without_a_network_and_says_so(
     assert not errors
 
 
-def test_panels_fit_a_phone(page_address: str, open_page: Callable[[str], Page]) -> None:
+@pytest.mark.parametrize(("width", "height"), [(360, 740), (2560, 1440)])
+def test_page_fits_a_phone_and_a_projector(
+    page_address: str, open_page: Callable[[str], Page], width: int, height: int
+) -> None:
     page = open_page(page_address)
-    page.set_viewport_size({"width": 360, "height": 740})
-    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    page.set_viewport_size({"width": width, "height": height})
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    tables = page.locator(".answers").evaluate_all(
+        "all => all.map((table) => table.scrollWidth - table.parentElement.clientWidth)"
+    )
+    assert max(tables) <= 0
+    assert page.evaluate("parseFloat(getComputedStyle(document.documentElement).fontSize)") >= (
+        20 if width > 2000 else 15
+    )
