@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from web.proxy import STATUS_TIMEOUT
+
 if TYPE_CHECKING:
     from web.proxy import BackEnd
 
@@ -21,7 +23,7 @@ def read_labels(server: BackEnd, model: str) -> dict[str, Any]:
     code, states = _ask(server, f"/v1/models/{model}")
     if code != 200:
         return {"labels": {}, "reason": states.get("error", f"the server answered {code}")}
-    by_version = {row["version"]: row["state"] for row in states.get("model_version_status", ())}
+    by_version = {row.get("version"): row.get("state") for row in states.get("model_version_status", ())}
     found: dict[str, dict[str, Any] | None] = {}
     for label in LABELS:
         code, metadata = _ask(server, f"/v1/models/{model}/labels/{label}/metadata")
@@ -33,6 +35,6 @@ def read_labels(server: BackEnd, model: str) -> dict[str, Any]:
 
 
 def _ask(server: BackEnd, path: str) -> tuple[int, dict[str, Any]]:
-    code, content = server.forward("GET", path)
+    code, content = server.forward("GET", path, timeout=STATUS_TIMEOUT)
     answer = json.loads(content)
     return code, answer if isinstance(answer, dict) else {}

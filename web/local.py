@@ -36,7 +36,7 @@ def running_app(**options: object) -> Iterator[str]:
     try:
         deadline = time.monotonic() + START_LIMIT_S
         while process.poll() is None and time.monotonic() < deadline:
-            with contextlib.suppress(httpx.TransportError):
+            with contextlib.suppress(httpx.HTTPError):
                 httpx.get(f"{address}/healthz").raise_for_status()
                 break
             time.sleep(0.02)

@@ -19,11 +19,13 @@ class BackEnd:
         self.name, self.address = name, address.rstrip("/")
         self._client = httpx.Client(base_url=self.address, timeout=TIMEOUT, trust_env=False)
 
-    def forward(self, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
+    def forward(
+        self, method: str, path: str, body: bytes | None = None, *, timeout: httpx.Timeout = TIMEOUT
+    ) -> tuple[int, bytes]:
         """The service's status and JSON; 502 or 504 with a sentence where there is none."""
         try:
             request = self._client.build_request(
-                method, path, content=body, headers={"Content-Type": "application/json"}
+                method, path, content=body, headers={"Content-Type": "application/json"}, timeout=timeout
             )
             answer = self._client.send(request, stream=True)
             try:
@@ -32,7 +34,7 @@ class BackEnd:
                 answer.close()
         except httpx.TimeoutException:
             return 504, refusal(
-                f"the {self.name} at {self.address} did not answer within {TIMEOUT.read:.0f} s; try again"
+                f"the {self.name} at {self.address} did not answer within {timeout.read:.0f} s; try again"
             )
         except httpx.HTTPError:
             return 502, refusal(self._silent())

@@ -15,7 +15,7 @@ from web.screenshot import ANSWERED
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from playwright.sync_api import BrowserContext, Page
+    from playwright.sync_api import BrowserContext, Page, Route
 
     from export.bundle import Export
     from tests.web.conftest import StartApp
@@ -127,7 +127,7 @@ def test_runtimes_answer_side_by_side_each_in_a_worker_that_ends_with_it(
     assert page.url.endswith(f"?runtime={FASTEST},tfjs-cpu")
     assert len(page.workers) == 2
     assert {cells(page, "lstm", name)["agreement"] for name in (FASTEST, "tfjs-cpu")} == {"same"}
-    assert page.locator('.panel[data-model="lstm"] .agreement').inner_text() == "= all 4 give the same numbers"
+    assert page.locator('.panel[data-model="lstm"] .agreement').inner_text() == "= all 4: the same numbers"
     page.locator(f'input[value="{FASTEST}"]').uncheck()
     page.wait_for_function(ANSWERED)
     assert page.url.endswith("?runtime=tfjs-cpu")
@@ -174,6 +174,52 @@ def test_version_that_is_chosen_answers_everywhere(
     assert not errors
 
 
+def test_version_that_is_changed_while_a_model_loads_refuses_no_runtime(
+    page_address: str, open_page: Callable[[str], Page], context: BrowserContext, errors: list[str]
+) -> None:
+    """The file of version 2 comes only after version 1 was chosen: it must not be held against version 1's samples."""
+    page = open_page(f"{page_address}/?runtime=none")
+    held: list[Route] = []
+    context.route("**/lite/cnn/2/float32.tflite*", lambda route: held.append(route))
+    page.locator(f'input[value="{FASTEST}"]').check()
+    page.wait_for_function("() => document.querySelector('.panel[data-model=cnn]').ariaBusy === 'true'")
+    while not held:
+        page.wait_for_timeout(20)
+    for version in ("1", "2", "1"):
+        page.locator('.panel[data-model="cnn"] select').select_option(version)
+    held[0].continue_()
+    page.wait_for_function(ANSWERED, timeout=WAIT_MS)
+    assert page.locator("[data-state=refused]").count() == 0
+    assert {cells(page, "cnn", place)["agreement"] for place in (FASTEST, "serving")} == {"same"}
+    assert page.locator('.panel[data-model="cnn"] select').input_value() == "1"
+    assert not errors
+
+
+def test_runtime_that_is_stuck_ends_when_it_is_switched_off(
+    page_address: str, open_page: Callable[[str], Page], context: BrowserContext, errors: list[str]
+) -> None:
+    page = open_page(f"{page_address}/?runtime=none")
+    held: list[Route] = []
+    context.route("**/lite/cnn/2/float32.tflite*", lambda route: held.append(route))  # and never answered
+    box = page.locator(f'input[value="{FASTEST}"]')
+    box.check()
+    while not held:
+        page.wait_for_timeout(20)
+    box.uncheck()
+    page.wait_for_function(ANSWERED, timeout=WAIT_MS)
+    assert not page.workers
+    assert page.locator(f'tr[data-place="{FASTEST}"]').count() == 0
+    assert not errors
+
+
+def test_runtime_that_was_measured_fastest_here_is_taken_first(
+    page_address: str, open_page: Callable[[str], Page], context: BrowserContext
+) -> None:
+    context.add_init_script("localStorage.setItem('fastest-first', 'tfjs-cpu,litertjs-wasm')")
+    page = open_page(page_address)
+    assert page.locator("#runtimes input:checked").get_attribute("value") == "tfjs-cpu"
+
+
 def test_back_ends_that_are_down_are_shown_as_down(
     start_app: StartApp, open_page: Callable[[str], Page], errors: list[str], free_port: Callable[[], int]
 ) -> None:
@@ -185,6 +231,15 @@ def test_back_ends_that_are_down_are_shown_as_down(
         assert "does not answer at" in row["verdict"]
         assert page.locator(f"#place-{place}").get_attribute("data-state") == "down"
     assert cells(page, "mlp")["agreement"] == "same"
+    assert page.locator('.panel[data-model="mlp"] .agreement').inner_text() == "= all 1: the same numbers"
+    page.locator(f'input[value="{FASTEST}"]').uncheck()
+    page.wait_for_function(ANSWERED)
+    assert page.locator('.panel[data-model="mlp"] .agreement').inner_text() == ""
+    assert page.locator('.panel[data-model="mlp"] .large').inner_text() == "no answer"
+    assert page.url.endswith("?runtime=none")
+    page.reload()
+    page.wait_for_function(ANSWERED, timeout=WAIT_MS)
+    assert not page.workers
     assert not errors
 
 

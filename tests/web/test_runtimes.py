@@ -64,6 +64,8 @@ def test_backend_answers_as_the_reference_twice(
     library = "LiteRT.js 2.5.3" if runtime == "litertjs" else "TF.js 4.22.0"
     assert f"{library}, {'Node.js' if runtime == 'node' else 'Chromium'}" in str(facts["runtime_version"])
     assert str(facts["accelerator"]).startswith(f"{backend}: ")
+    if "wasm" in backend and runtime == "tfjs":
+        assert f"{facts['threads']} thread" in str(facts["accelerator"])
 
 
 def answers_as_recorded(session: Session, case: Case) -> None:

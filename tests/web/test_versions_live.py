@@ -153,6 +153,7 @@ def test_labels_that_the_server_does_not_have_are_said_and_taken_up_when_they_co
         )
         event(page, "canary answers again")
         asked_again(page, "canary")
+        page.get_by_role("button", name="Stop").click()
         assert count(page, "canary", "version 2") == count(page, "canary", "requests")
     assert not errors
 
@@ -164,6 +165,7 @@ def test_answer_that_no_version_recorded_is_wrong(root: Path, watch: Callable[..
         page = watch(root, running)
         event(page, "stable: the answer is not what any version recorded")
         asked_again(page, "stable")
+        page.get_by_role("button", name="Stop").click()
         assert count(page, "stable", "wrong") == count(page, "stable", "requests")
         assert lane(page, "stable").locator("path.fault").count() > 5
         assert count(page, "canary", "wrong") == 0

@@ -15,7 +15,7 @@ const COLUMNS: [words: string, title: string][] = [
   ["answer", "what the model decides"],
   ["score", "its probability"],
   ["cold ms", "from the start of the runtime to its first answer, loading included; a back end was running already"],
-  ["first ms", "of the first answer"],
+  ["first ms", "to open the model and answer once; of a back end, its first answer to this page"],
   ["steady ms", "the median of the latest answers"],
   ["moved", "bytes over the network: of each answer; for a runtime, of the model's file, once"],
 ];
@@ -40,8 +40,8 @@ interface Row {
   place: Place;
   element: HTMLTableRowElement;
   cells: Record<string, HTMLTableCellElement>;
-  first: number | null; // milliseconds; null before the first answer
-  times: number[]; // of those after it
+  started: boolean; // whether its first answer was timed
+  times: number[]; // milliseconds of those after it
   file: number | null;
   answer?: Answer;
   agreement?: Agreement;
@@ -69,7 +69,7 @@ export class AnswerTable {
     const made = element("tr", { "data-place": place.id }, head, ...Object.values(cells));
     const later = order.slice(order.indexOf(place.id) + 1).find((id) => this.rows.has(id));
     this.body.insertBefore(made, later ? this.rows.get(later)!.element : null);
-    this.rows.set(place.id, { place, element: made, cells, first: null, times: [], file: null });
+    this.rows.set(place.id, { place, element: made, cells, started: false, times: [], file: null });
   }
 
   remove(id: string): void {
@@ -83,7 +83,7 @@ export class AnswerTable {
 
   /** Whether it is known how long the place took for its first answer. */
   hasStarted(id: string): boolean {
-    return this.rows.get(id)?.first != null;
+    return !!this.rows.get(id)?.started;
   }
 
   describe(id: string, how: string, address: string): void {
@@ -99,15 +99,16 @@ export class AnswerTable {
     if (!row) return;
     row.cells.cold!.textContent = cold === null ? "–" : milliseconds(cold);
     row.cells.first!.textContent = milliseconds(first);
-    [row.first, row.file] = [first, file];
+    [row.started, row.file] = [true, file];
   }
 
-  fill(id: string, answer: Answer, spec: Spec): void {
+  /** `timed`: whether its time is one of the steady ones. */
+  fill(id: string, answer: Answer, spec: Spec, timed: boolean): void {
     const row = this.rows.get(id);
     if (!row) return;
     const reading = read(answer.outputs, spec);
     row.answer = answer;
-    if (answer.milliseconds !== row.first) row.times = [...row.times, answer.milliseconds].slice(-LATEST);
+    if (timed) row.times = [...row.times, answer.milliseconds].slice(-LATEST);
     row.cells.answer!.textContent = reading.unit ? `${reading.answer} ${reading.unit}` : reading.answer;
     row.cells.score!.textContent = reading.score;
     row.cells.steady!.textContent = row.times.length ? milliseconds(median(row.times)) : "–";
@@ -131,38 +132,44 @@ export class AnswerTable {
     for (const row of this.rows.values()) [row.answer, row.agreement] = [undefined, undefined];
   }
 
-  /** The first that answered; what it says is shown large. */
+  /** Of the first that answered; what it says is shown large. */
   outputs(): Outputs | undefined {
-    return [...this.body.rows].map((made) => this.rows.get(made.dataset.place!)!).find((row) => row.answer)?.answer!.outputs;
+    return this.inOrder().find((row) => row.answer)?.answer!.outputs;
   }
 
-  /** Every answer against the recorded one; to an input of one's own nobody recorded any, so the first float model's counts. */
+  /** Every answer against the recorded one; to an input of one's own nobody recorded any, so a float model's counts, the server's first. */
   judge(sample: Sample, spec: Spec): void {
     const recorded = referenceOf(sample);
-    const server = this.rows.get("serving")?.answer;
-    const reference = recorded ?? server?.outputs ?? this.outputs();
-    this.against.textContent = recorded ? "against Keras" : server ? "against the server" : "against the browser";
-    if (!reference) return;
+    const judge = recorded ? undefined : [this.rows.get("serving"), ...this.inOrder()].find((row) => row?.answer);
+    const reference = recorded ?? judge?.answer!.outputs;
+    this.against.textContent = `against ${recorded ? "Keras" : judge ? judge.place.name : "nobody"}`;
     for (const row of this.rows.values()) {
-      if (!row.answer) continue;
+      if (!row.answer || !reference) continue;
+      if (row === judge) {
+        row.cells.verdict!.textContent = "reference";
+        row.element.dataset.agreement = "reference";
+        continue;
+      }
       const { agreement, largest } = compare(row.answer.outputs, reference, spec);
       const [sign, words] = WORDS[agreement];
       row.cells.verdict!.replaceChildren(element("b", { "aria-hidden": "true" }, sign), element("span", { class: "unseen" }, words), ` Δ ${difference(largest)}`);
       row.cells.verdict!.title = words;
       row.element.dataset.agreement = row.agreement = agreement;
     }
-    this.summarise();
+    this.summarise(recorded !== null);
   }
 
-  private summarise(): void {
-    const judged = [...this.rows.values()].filter((row) => row.agreement);
+  private inOrder(): Row[] {
+    return [...this.body.rows].map((made) => this.rows.get(made.dataset.place!)!);
+  }
+
+  private summarise(recorded: boolean): void {
+    const judged = this.inOrder().filter((row) => row.agreement);
+    if (!judged.length) return this.verdict.replaceChildren();
     const other = judged.filter((row) => row.agreement === "other").map((row) => row.place.name);
     const worst: Agreement = other.length ? "other" : judged.some((row) => row.agreement === "close") ? "close" : "same";
-    const words = {
-      same: `all ${judged.length} give the same numbers`,
-      close: `all ${judged.length} decide alike`,
-      other: `${other.join(", ")}: another decision`,
-    };
+    const who = recorded ? `all ${judged.length}` : `${judged.length} more`;
+    const words = { same: `${who}: the same numbers`, close: `${who}: the same decision`, other: `${other.join(", ")}: another decision` };
     this.verdict.dataset.agreement = worst;
     this.verdict.replaceChildren(element("b", { "aria-hidden": "true" }, WORDS[worst][0]), ` ${words[worst]}`);
   }

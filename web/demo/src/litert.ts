@@ -53,9 +53,10 @@ class File implements LoadedModel {
       const given = this.feeds(inputs, row);
       try {
         const tensors = await this.model.run(given);
-        for (const [place, tensor] of tensors.entries()) {
-          answers[place]!.push(await tensor.data());
-          tensor.delete();
+        try {
+          for (const [place, tensor] of tensors.entries()) answers[place]!.push(await tensor.data());
+        } finally {
+          for (const tensor of tensors) tensor.delete();
         }
       } finally {
         for (const tensor of given) tensor.delete();

@@ -6,17 +6,19 @@ import { element } from "./elements";
 import { shortened } from "./numbers";
 import { keepForOffline } from "./offline";
 import { Panel, type Fault } from "./panel";
+import { inOrder } from "./preferred";
 import { RUNTIMES, sentence, startRuntime, type Runtime, type RuntimeName } from "./runtime";
 import { Versions } from "./versions";
 
 const STATUS_LASTS_MS = 2000;
+const NONE = "none"; // in the address, for no runtime at all
 
 const places = document.querySelector<HTMLElement>("#places")!;
 const switches = document.querySelector<HTMLElement>("#runtimes")!;
 const main = document.querySelector<HTMLElement>("main")!;
 const boxes = new Map<RuntimeName, HTMLInputElement>();
 const running = new Map<RuntimeName, Runtime>(); // what answers in this browser
-const faulty = new Set<RuntimeName>();
+const faulty = new Set<string>();
 let panels: Panel[] = [];
 let untried: RuntimeName[] = []; // what may take a runtime's place; nothing once somebody has chosen
 let work: Promise<void> = Promise.resolve(); // one thing at a time: timings must not overlap
@@ -57,7 +59,9 @@ function showBrowser(failure = ""): void {
 async function start(name: RuntimeName): Promise<void> {
   if (running.has(name) || !boxes.get(name)!.checked) return;
   try {
-    running.set(name, await startRuntime(name));
+    const runtime = await startRuntime(name);
+    if (!boxes.get(name)!.checked || running.has(name)) return runtime.stop(); // changed meanwhile
+    running.set(name, runtime);
     showBrowser();
   } catch (error) {
     showBrowser(sentence(error));
@@ -79,8 +83,9 @@ function fault(name: RuntimeName, whose: Fault, reason: string): void {
     label.dataset.state = "refused";
     label.title = reason;
   }
-  if (faulty.has(name)) return; // for another model, or another sample
-  faulty.add(name);
+  const known = `${name}: ${whose}`;
+  if (faulty.has(known)) return; // for another model, or another sample
+  faulty.add(known);
   const next = untried.shift();
   if (!next) return;
   if (whose === "runtime") turn(name, false);
@@ -89,6 +94,8 @@ function fault(name: RuntimeName, whose: Fault, reason: string): void {
 
 function turn(name: RuntimeName, on: boolean): void {
   boxes.get(name)!.checked = on;
+  if (on) forgive(name);
+  else running.get(name)?.stop(); // at once, whatever it is doing; then what is left of it
   enqueue(() => (on ? start(name) : stop(name)));
   for (const panel of panels) ask(panel);
   enqueue(keep);
@@ -96,12 +103,20 @@ function turn(name: RuntimeName, on: boolean): void {
 
 const keep = () => keepForOffline([...running.values()], () => document.querySelector("#kept")!.removeAttribute("hidden"));
 
+/** Switched on again, a runtime is tried like a new one. */
+function forgive(name: RuntimeName): void {
+  for (const whose of ["model", "runtime"]) faulty.delete(`${name}: ${whose}`);
+  const label = boxes.get(name)!.closest("label")!;
+  delete label.dataset.state;
+  label.removeAttribute("title");
+}
+
 function addSwitch(name: RuntimeName): void {
   const box = element("input", { type: "checkbox", name: "runtime", value: name });
   box.addEventListener("change", () => {
     untried = [];
     const chosen = RUNTIMES.filter((runtime) => boxes.get(runtime)!.checked);
-    history.replaceState(null, "", `?runtime=${chosen.join()}`);
+    history.replaceState(null, "", `?runtime=${chosen.join() || NONE}`);
     turn(name, box.checked);
   });
   boxes.set(name, box);
@@ -116,10 +131,12 @@ function ask(panel: Panel): void {
 async function open(): Promise<void> {
   const wanted = new URLSearchParams(location.search).get("runtime")?.split(",") ?? [];
   const chosen = RUNTIMES.filter((name) => wanted.includes(name));
-  if (!chosen.length) untried = RUNTIMES.slice(1);
+  const byDefault = !chosen.length && !wanted.includes(NONE);
+  const order = inOrder(RUNTIMES);
+  if (byDefault) untried = order.slice(1);
   for (const name of RUNTIMES) addSwitch(name);
   showPlace("browser", "Browser", "starting", "");
-  const first = chosen.length ? chosen : [RUNTIMES[0]];
+  const first = byDefault ? order.slice(0, 1) : chosen;
   for (const name of first) boxes.get(name)!.checked = true;
   const starting = Promise.all(first.map(start));
   const { models, report } = await listModels();

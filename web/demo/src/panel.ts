@@ -25,6 +25,8 @@ interface Loaded {
   file: number;
 }
 
+const isBackEnd = (place: string) => BACK_ENDS.some((name) => name === place);
+
 /** Whose fault it is that there is no answer: the model's, which the runtime cannot take, or the runtime's, which must not be used. */
 export type Fault = "model" | "runtime";
 
@@ -51,7 +53,7 @@ export class Panel {
     private readonly ask: (panel: Panel) => void,
     private readonly failed: (name: RuntimeName, fault: Fault, reason: string) => void,
   ) {
-    this.versions = new VersionChoice(entry, () => void this.changeVersion());
+    this.versions = new VersionChoice(entry, () => ask(this));
     ({ version: this.version, choice: this.choice } = this.versions.chosen);
     this.sample.append(this.drawing, element("div", { class: "reading" }, this.answer, this.truth, this.table.verdict));
     this.element = element(
@@ -68,7 +70,7 @@ export class Panel {
   /** False when there is nothing to ask: the panel then says why, and the others go on. */
   async prepare(): Promise<boolean> {
     try {
-      await this.fillIn();
+      await this.fillIn(this.version);
       return true;
     } catch (error) {
       this.answer.textContent = "no samples";
@@ -78,12 +80,12 @@ export class Panel {
     }
   }
 
-  /** The samples of the version that is chosen, and places that have not answered yet. */
-  private async fillIn(): Promise<void> {
-    const read = await readSamples(this.version);
+  /** The samples of a version, and places that have not answered yet. */
+  private async fillIn(version: Version): Promise<void> {
+    const read = await readSamples(version);
     const { spec, samples } = read;
     if (!samples.length) throw new Error("the evidence has no rows");
-    [this.spec, this.samples] = [spec, samples];
+    [this.version, this.spec, this.samples] = [version, spec, samples];
     const kind = kindOf(spec);
     this.editor?.element.remove();
     this.editor = editorFor(read, (inputs) => this.edit(inputs));
@@ -106,15 +108,6 @@ export class Panel {
     this.show(samples[0]!);
   }
 
-  private async changeVersion(): Promise<void> {
-    this.announceRun();
-    const { version, choice } = this.versions.chosen;
-    const same = version.version === this.version.version;
-    [this.version, this.choice] = [version, choice];
-    if (same || (await this.prepare())) this.ask(this);
-    this.endRun();
-  }
-
   private choose(sample: Sample): void {
     this.editor?.reset(sample);
     this.show(sample);
@@ -135,7 +128,15 @@ export class Panel {
 
   /** Ask every place, one after the other, so that none slows another down. */
   async run(runtimes: Iterable<Runtime>, status: Record<BackEnd, Place>): Promise<void> {
-    if ("label" in this.choice) await this.follow();
+    try {
+      await this.follow();
+      await this.askAll(runtimes, status);
+    } finally {
+      if (!--this.pending) this.element.setAttribute("aria-busy", "false");
+    }
+  }
+
+  private async askAll(runtimes: Iterable<Runtime>, status: Record<BackEnd, Place>): Promise<void> {
     const sample = this.shown;
     for (const runtime of runtimes) {
       if (!this.table.has(runtime.name)) {
@@ -151,7 +152,6 @@ export class Panel {
         return this.inBackEnd(place, sample);
       });
     }
-    this.endRun();
   }
 
   /** The labels that the server has are offered too. */
@@ -159,17 +159,17 @@ export class Panel {
     return this.versions.refresh();
   }
 
-  private endRun(): void {
-    if (!--this.pending) this.element.setAttribute("aria-busy", "false");
-  }
-
-  /** The label that is chosen may have been moved. */
+  /** Go over to the version that is chosen, or where the label that is chosen points now. Within a run, as nothing is on its way then. */
   private async follow(): Promise<void> {
-    await this.versions.refresh();
+    if (this.versions.byLabel) await this.versions.refresh();
     const { version, choice } = this.versions.chosen;
-    const same = version.version === this.version.version;
-    [this.version, this.choice] = [version, choice];
-    if (!same) await this.fillIn();
+    try {
+      if (version.version !== this.version.version) await this.fillIn(version);
+      this.choice = choice;
+    } catch (error) {
+      this.versions.choose(this.choice);
+      throw error;
+    }
   }
 
   /** The runtime is no longer used here, or not with these files. */
@@ -202,7 +202,7 @@ export class Panel {
     const model = await runtime.load(file.url);
     const loading = performance.now() - began;
     const { wrong, first } = await checkModel(model, this.samples, this.spec);
-    return { model, wrong, cold: runtime.startMilliseconds + loading + first, first, file: file.bytes };
+    return { model, wrong, cold: runtime.startMilliseconds + loading + first, first: loading + first, file: file.bytes };
   }
 
   private async inBackEnd(place: BackEnd, sample: Sample): Promise<Answer> {
@@ -215,19 +215,21 @@ export class Panel {
 
   private async report(place: string, sample: Sample, ask: () => Promise<Answer>): Promise<void> {
     try {
+      const timed = this.table.hasStarted(place) || !isBackEnd(place);
       const answer = await ask();
       if (sample !== this.shown || !this.table.has(place)) return; // another is shown meanwhile; its run follows
-      this.table.fill(place, answer, this.spec);
-      this.showAnswer();
+      this.table.fill(place, answer, this.spec, timed);
     } catch (error) {
       if (sample !== this.shown || !this.table.has(place)) return;
       this.table.fail(place, sentence(error));
     }
     this.table.judge(sample, this.spec);
+    this.showAnswer();
   }
 
   private showAnswer(): void {
-    const outputs = this.table.outputs()!;
+    const outputs = this.table.outputs();
+    if (!outputs) return void this.answer.replaceChildren("no answer");
     const { answer, unit } = read(outputs, this.spec);
     this.answer.replaceChildren(answer, unit ? element("small", {}, ` ${unit}`) : "");
     this.draw(outputs);

@@ -40,8 +40,10 @@ export async function askBackEnd(place: BackEnd, model: string, choice: Choice, 
   const elapsed = performance.now() - start;
   const body = JSON.parse(text) as { predictions?: (Nested | Record<string, Nested>)[]; error?: string };
   if (!answer.ok || !body.predictions) throw new Error(body.error ?? `it answered ${answer.status}`);
-  return { outputs: byName(body.predictions[0]!, spec), milliseconds: elapsed, moved: question.length + text.length };
+  return { outputs: byName(body.predictions[0]!, spec), milliseconds: elapsed, moved: bytesOf(question) + bytesOf(text) };
 }
+
+const bytesOf = (text: string) => new TextEncoder().encode(text).length;
 
 function byName(prediction: Nested | Record<string, Nested>, spec: Spec): Outputs {
   const named =

@@ -31,15 +31,16 @@ export class Model {
   constructor(
     private readonly engine: Remote<Engine>,
     private readonly number: number,
+    private readonly ended: Promise<never>,
   ) {}
 
   predict(inputs: Tensors): Promise<Prediction> {
-    return this.engine.predict(this.number, inputs);
+    return Promise.race([this.engine.predict(this.number, inputs), this.ended]);
   }
 
   /** Milliseconds of each of `calls` predictions, one after the other. */
   time(inputs: Tensors, calls: number): Promise<number[]> {
-    return this.engine.time(this.number, inputs, calls);
+    return Promise.race([this.engine.time(this.number, inputs, calls), this.ended]);
   }
 
   dispose(): void {
@@ -49,6 +50,9 @@ export class Model {
 
 export class Runtime {
   readonly format: Format;
+  private end!: (reason: Error) => void;
+  /** Rejects when the worker is stopped or breaks down, and with it whatever was asked of it: it would never answer. */
+  private readonly ended = new Promise<never>((_, reject) => (this.end = reject));
 
   constructor(
     readonly name: RuntimeName,
@@ -59,20 +63,24 @@ export class Runtime {
     private readonly worker: Worker,
   ) {
     this.format = formatOf(name);
+    this.ended.catch(() => undefined);
+    failureOf(worker).catch(this.end);
   }
 
   async load(url: string): Promise<Model> {
-    return new Model(this.engine, await this.engine.load(new URL(url, location.href).href));
+    const number = this.engine.load(new URL(url, location.href).href);
+    return new Model(this.engine, await Promise.race([number, this.ended]), this.ended);
   }
 
   /** The addresses of all that it consists of and has loaded. */
   fetched(): Promise<string[]> {
-    return this.engine.fetched();
+    return Promise.race([this.engine.fetched(), this.ended]);
   }
 
   /** End it, its models, and whatever it is doing. */
   stop(): void {
     this.worker.terminate();
+    this.end(new Error(`${this.name} is stopped`));
   }
 }
 

@@ -50,7 +50,7 @@ async function keptFirst(request: Request): Promise<Response> {
 async function freshFirst(request: Request): Promise<Response> {
   try {
     const answer = await fetch(request);
-    if (answer.ok) await (await caches.open(CACHE)).put(request, answer.clone());
+    if (answer.ok) await keepOne(request, answer.clone());
     return answer;
   } catch (error) {
     // The page is the same whatever the question in its address.
@@ -58,6 +58,11 @@ async function freshFirst(request: Request): Promise<Response> {
     if (kept) return kept;
     throw error;
   }
+}
+
+/** A browser without room for it goes on without. */
+async function keepOne(request: Request, answer: Response): Promise<void> {
+  await (await caches.open(CACHE)).put(request, answer).catch(() => undefined);
 }
 
 async function keep(addresses: string[]): Promise<void> {

@@ -5,11 +5,11 @@ import * as tf from "@tensorflow/tfjs-core";
 import { loadGraph } from "./graph";
 import type { Library } from "./model";
 
-/** `accelerator` is asked once the backend runs. */
-export async function start(backend: string, accelerator: () => Promise<string>): Promise<Library> {
+/** `accelerator` and `threads` are asked once the backend runs. */
+export async function start(backend: string, accelerator: () => Promise<string>, threads = () => 1): Promise<Library> {
   const started = await tf.setBackend(backend);
   await tf.ready();
   if (!started || tf.getBackend() !== backend) throw new Error("this browser does not have it");
-  const facts = { version: `TF.js ${tf.version_core}`, accelerator: await accelerator(), threads: 1 };
+  const facts = { version: `TF.js ${tf.version_core}`, accelerator: await accelerator(), threads: threads() };
   return { facts, load: loadGraph };
 }

@@ -13,7 +13,7 @@ export interface Chosen {
 
 export class VersionChoice {
   readonly element: HTMLSelectElement;
-  private labels: Labels["labels"] | undefined;
+  private labels: Labels["labels"] = {};
 
   constructor(
     private readonly entry: Entry,
@@ -28,14 +28,23 @@ export class VersionChoice {
   get chosen(): Chosen {
     const value = this.element.value;
     const label = LABELS.find((name) => name === value);
-    const number = label ? this.labels?.[label]?.version : Number(value);
+    const number = label ? this.labels[label]?.version : Number(value);
     const version = this.entry.versions.find((listed) => listed.version === number) ?? this.entry;
     return { version, choice: label ? { label } : { version: version.version } };
   }
 
-  /** Ask the server where its labels point now; where it does not say, there are the numbers alone. */
+  get byLabel(): boolean {
+    return LABELS.some((name) => name === this.element.value);
+  }
+
+  choose(choice: Choice): void {
+    this.element.value = "label" in choice ? choice.label : String(choice.version);
+  }
+
+  /** Ask the server where its labels point now; where it does not say, they stay as they were. */
   async refresh(): Promise<void> {
-    this.labels = (await readLabels(this.entry.model).catch(() => ({ labels: {} }))).labels;
+    const { labels, reason } = await readLabels(this.entry.model).catch(() => ({ labels: {}, reason: "no answer" }));
+    if (reason === null) this.labels = labels;
     this.list();
   }
 
@@ -44,7 +53,7 @@ export class VersionChoice {
     const numbers = this.entry.versions.map(({ version }) => version);
     const options = numbers.map((number) => element("option", { value: String(number) }, `version ${number}`));
     for (const label of LABELS) {
-      const target = this.labels?.[label]?.version;
+      const target = this.labels[label]?.version;
       if (target !== undefined && numbers.includes(target)) options.push(element("option", { value: label }, `${label}: version ${target}`));
     }
     this.element.replaceChildren(...options);

@@ -90,7 +90,7 @@ export class Versions {
 
   private async ask(lane: Lane, entry: Entry, { spec, questions }: Recorded, turn: number, going: () => boolean): Promise<void> {
     const { labels, reason } = await this.known(entry.model);
-    if (!going()) return;
+    if (!going() || document.hidden) return;
     const pointed = labels[lane.label];
     if (!pointed) {
       return this.hold(lane, reason ?? `the server has no label ${lane.label} for ${entry.model}; run \`make publish\``);

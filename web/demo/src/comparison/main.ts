@@ -4,6 +4,7 @@ import "../style.css";
 import "./comparison.css";
 import { listModels, type Entry } from "../catalogue";
 import { element } from "../elements";
+import { remember } from "../preferred";
 import { RUNTIMES, sentence } from "../runtime";
 import { describe, describeNothing } from "./about";
 import { Filters } from "./filters";
@@ -75,14 +76,17 @@ async function drawCharts(rows: Row[]): Promise<void> {
   const turn = (drawn = { rows, width });
   const scale = parseFloat(getComputedStyle(document.documentElement).fontSize) / 15; // style.css makes all larger on a projector
   main.setAttribute("aria-busy", "true");
-  for (const [place, draw] of CHARTS) {
-    await new Promise((resolve) => setTimeout(resolve));
-    if (turn !== drawn) return;
-    const drawings = rows.length ? draw(rows, width / scale) : [];
-    for (const drawing of drawings) for (const side of ["width", "height"]) drawing.setAttribute(side, String(scale * Number(drawing.getAttribute(side))));
-    place.replaceChildren(...(drawings.length ? drawings : [element("p", { class: "notice" }, "Nothing to show here.")]));
+  try {
+    for (const [place, draw] of CHARTS) {
+      await new Promise((resolve) => setTimeout(resolve));
+      if (turn !== drawn) return;
+      const drawings = rows.length ? draw(rows, width / scale) : [];
+      for (const drawing of drawings) for (const side of ["width", "height"]) drawing.setAttribute(side, String(scale * Number(drawing.getAttribute(side))));
+      place.replaceChildren(...(drawings.length ? drawings : [element("p", { class: "notice" }, "Nothing to show here.")]));
+    }
+  } finally {
+    if (turn === drawn) main.setAttribute("aria-busy", "false");
   }
-  main.setAttribute("aria-busy", "false");
 }
 
 new ResizeObserver(() => drawn && void drawCharts(drawn.rows)).observe(main);
@@ -126,6 +130,7 @@ async function measureHere(...[entries, names]: [Entry[], ReturnType<typeof plan
   try {
     const { measure } = await import("./measure");
     await measure(entries, names, watcher, stopping.signal);
+    if (entries.length === models.length) remember(fastest(entries, names));
     progress.textContent = `Measured: ${count(measured.size, "row")} of this browser, named “· here”.`;
   } catch (error) {
     progress.textContent = `${sentence(error)}; what was measured until then stays.`;
@@ -134,6 +139,16 @@ async function measureHere(...[entries, names]: [Entry[], ReturnType<typeof plan
   [stop.hidden, done.hidden] = [true, true];
   offerOwn();
   showPlan();
+}
+
+/** Those that were right for every model, by the product of their medians, in which every model counts alike. */
+function fastest(...[entries, names]: Parameters<typeof measureHere>): typeof names {
+  const product = (name: (typeof names)[number]) =>
+    entries.reduce((product, { model, version }) => {
+      const row = measured.get(`${model} ${version} ${targetHere(name)}`);
+      return product * ((row?.verdict === "pass" && row.latency[0]?.p50_ms) || NaN);
+    }, 1);
+  return names.filter((name) => !Number.isNaN(product(name))).sort((one, other) => product(one) - product(other));
 }
 
 function offerOwn(): void {

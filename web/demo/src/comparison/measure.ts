@@ -7,6 +7,7 @@ import { readSamples, type Entry, type Sample, type Samples, type Spec } from ".
 import { checkModel } from "../check";
 import { referenceOf, SAME } from "../decision";
 import { asTensor } from "../nested";
+import { difference } from "../numbers";
 import { askBrowser } from "../places";
 import { formatOf, sentence, startRuntime, type Model, type Runtime, type RuntimeName } from "../runtime";
 import { targetHere, type Output, type Row, type Verdict } from "./summary";
@@ -89,16 +90,22 @@ async function measureModel(entry: Entry, names: RuntimeName[], { absent, rows, 
     for (const cell of cells) {
       const calls = callsOf(cell);
       if (!calls) continue;
-      cell.milliseconds.push(...(await cell.model.time(inputs, calls)));
-      cell.rounds++;
+      try {
+        cell.milliseconds.push(...(await cell.model.time(inputs, calls)));
+        cell.rounds++;
+      } catch (error) {
+        [cell.row.verdict, cell.row.reason] = ["fail", sentence(error)];
+        cell.runtime.stop();
+      }
     }
   }
   for (const { row, milliseconds, rounds, runtime } of cells) {
     runtime.stop();
+    watcher.count();
+    if (!milliseconds.length) continue;
     const sorted = [...milliseconds].sort((one, other) => one - other);
     const [p50_ms, p95_ms, p99_ms] = [50, 95, 99].map((percent) => percentile(sorted, percent)) as [number, number, number];
     Object.assign(row.latency[0]!, { p50_ms, p95_ms, p99_ms, n: sorted.length, repeat: rounds });
-    watcher.count();
   }
 }
 
@@ -112,8 +119,10 @@ async function open(row: Row, runtime: Runtime, entry: Entry, { samples, spec }:
   const cold_ms = runtime.startMilliseconds + first_ms;
   row.latency = [{ batch: 1, concurrency: 1, cold_ms, first_ms, p50_ms: null, p95_ms: null, p99_ms: null, n: 0, repeat: 0 }];
   row.artifact_bytes = file.bytes;
-  const { wrong } = await checkModel(model, samples, spec);
+  const checked = await checkModel(model, samples, spec);
   const { outputs, estimate } = await errorsOf(model, samples, spec);
+  const off = outputs.find((output) => !(output.would_pass_at! <= SAME));
+  const wrong = checked.wrong ?? (off ? `off by ${difference(off.would_pass_at!)}, when asked again` : null);
   row.outputs = outputs;
   const { version, accelerator } = runtime.facts;
   [row.verdict, row.reason] = wrong ? ["fail", `it answers wrongly here: ${wrong}`] : ["pass", `${version}, ${accelerator}`];
