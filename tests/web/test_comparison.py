@@ -38,6 +38,7 @@ LOADED = """() => performance.getEntriesByType("resource").map(({ name, transfer
 FITS = """() => [...document.querySelectorAll("#latency svg")].every((svg) =>
     Number(svg.getAttribute("width")) <= document.querySelector("#latency .plots").clientWidth)"""
 DRAWN = "() => document.querySelector('main').ariaBusy === 'false'"
+FASTEST = "() => localStorage.getItem('fastest-first')"
 MEASURED = "() => document.querySelector('#progress').textContent.startsWith('Measured')"
 
 
@@ -252,12 +253,14 @@ def test_browser_adds_its_own_rows(
     address: str, visit: Callable[[str], Page], errors: list[str], exports: dict[tuple[str, int], Export]
 ) -> None:
     page = visit(f"{address}?model=mlp&target=wasm")
-    assert "1 model × 2 runtimes" in page.locator("#plan").inner_text()
+    assert "1 model × 3 runtimes" in page.locator("#plan").inner_text()
     run_here(page)
-    assert names(page) == [("mlp", "litertjs-wasm · here"), ("mlp", "tfjs-wasm · here")]
-    assert column(page, "verdict") == ["✓ pass", "✓ pass"]
+    here = [f"{name} · here" for name in ("litertjs-wasm", "tfjs-wasm", "tfjs-wasm-threads")]
+    assert names(page) == [("mlp", name) for name in here]
+    assert column(page, "verdict") == ["✓ pass"] * 3
     assert "tfjs-wasm · here" in str(page.locator("#latency svg").first.text_content())
-    assert page.locator("#error svg text", has_text="✓").count() == 2
+    assert page.locator("#error svg text", has_text="✓").count() == 3
+    assert page.evaluate(FASTEST) is None  # one model says nothing of the others
     with page.expect_download() as download:
         page.get_by_role("link", name="This browser’s rows as JSON").click()
     own = json.loads(download.value.path().read_text())
@@ -271,6 +274,15 @@ def test_browser_adds_its_own_rows(
         assert 0 < output["would_pass_at"] <= output["tolerance"] == 1e-5
         assert row["version"] == max(version for model, version in exports if model == "mlp")
     assert ended(page)
+    assert not errors
+
+
+def test_runtimes_that_were_right_for_every_model_are_the_pages_first_choice(
+    address: str, visit: Callable[[str], Page], errors: list[str]
+) -> None:
+    page = visit(f"{address}?target=litertjs-wasm")
+    run_here(page)
+    assert page.evaluate(FASTEST) == "litertjs-wasm"
     assert not errors
 
 
