@@ -69,9 +69,12 @@ async function start(name: RuntimeName): Promise<void> {
   }
 }
 
-async function stop(name: RuntimeName): Promise<void> {
+function end(name: RuntimeName): void {
   running.get(name)?.stop();
   running.delete(name);
+}
+
+async function clear(name: RuntimeName): Promise<void> {
   for (const panel of panels) panel.drop(name);
   showBrowser();
 }
@@ -83,6 +86,7 @@ function fault(name: RuntimeName, whose: Fault, reason: string): void {
     label.dataset.state = "refused";
     label.title = reason;
   }
+  if (whose === "model" && !running.has(name)) return; // it was ended meanwhile
   const known = `${name}: ${whose}`;
   if (faulty.has(known)) return; // for another model, or another sample
   faulty.add(known);
@@ -95,8 +99,8 @@ function fault(name: RuntimeName, whose: Fault, reason: string): void {
 function turn(name: RuntimeName, on: boolean): void {
   boxes.get(name)!.checked = on;
   if (on) forgive(name);
-  else running.get(name)?.stop(); // at once, whatever it is doing; then what is left of it
-  enqueue(() => (on ? start(name) : stop(name)));
+  else end(name); // at once, whatever it is doing; then what is left of it
+  enqueue(() => (on ? start(name) : clear(name)));
   for (const panel of panels) ask(panel);
   enqueue(keep);
 }
