@@ -126,6 +126,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m web.bench", description=__doc__.splitlines()[0])
     parser.add_argument("--times", type=int, default=7, help="how often the first screen is loaded")
     options = parser.parse_args()
+    if options.times < 1:
+        parser.error(f"argument --times: {options.times} loads nothing; use 1 or more")
     browser = Browser()
     browser.files.serve("", pages.DIST)
     try:
