@@ -50,7 +50,9 @@ async def read_body(receive: Receive, limits: Limits, timeout: float | None = No
                 if len(body) > limits.size:
                     raise too_large(limits.size)
     except TimeoutError:
-        late = "Deadline Exceeded" if now() >= end else f"nothing came for {limits.idle:g} s in the middle of a request"
+        # Not the clock: a timer may come a moment before its time.
+        expired = limit.when() == end
+        late = "Deadline Exceeded" if expired else f"nothing came for {limits.idle:g} s in the middle of a request"
         raise ServingError(Code.DEADLINE_EXCEEDED, late) from None
     return bytes(body) if event["type"] == "http.request" else None
 
