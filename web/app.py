@@ -1,23 +1,26 @@
 """The page's server: the page, the models' files, the report, and thin proxies to the server and the device.
 
 ``python -m web.app --port 8080 --rest http://127.0.0.1:8501 --edge http://127.0.0.1:8090``; Flask on Granian (WSGI).
-It needs Flask, Granian and httpx alone, and none of the other rooms.
+It needs Flask, Granian, httpx and prometheus_client alone, and none of the other rooms.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from functools import partial
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from flask import Flask, Response, abort, redirect, request, send_from_directory
+from flask import Flask, Request, Response, abort, redirect, request, send_from_directory
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from web.catalogue import list_models
 from web.headers import CONTENT_TYPES, HEADERS, REPORT_POLICY, headers_of
 from web.labels import read_labels
 from web.listener import run, serve
+from web.metrics import CONTENT_TYPE, Metrics
 from web.proxy import BackEnd, refusal
 
 if TYPE_CHECKING:
@@ -31,19 +34,34 @@ MODEL_FOLDERS = ("web", "lite")  # of the artefacts, the page's
 MODEL_FILES = (".json", ".bin", ".tflite")
 
 
+class TimedRequest(Request):
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.started = perf_counter()
+
+
 def create_app(
     *, rest: str, edge: str, artifacts: Path, reports: Path, dist: Path = DIST, body_limit: int = BODY_LIMIT
 ) -> Flask:
     """``rest`` and ``edge`` are the addresses of the back ends; they may be down."""
     app = Flask("web", static_folder=None)
+    app.request_class = TimedRequest
+    measured = Metrics()
     app.config["MAX_CONTENT_LENGTH"] = body_limit
-    back_ends = {"serving": BackEnd("server", rest), "edge": BackEnd("device", edge)}
+    back_ends = {
+        place: BackEnd(name, address, observe=partial(measured.back_end, place))
+        for place, name, address in (("serving", "server", rest), ("edge", "device", edge))
+    }
 
     @app.get("/healthz")
     def healthz() -> Response:
         if not (dist / "index.html").is_file():
             return _json(refusal("the page is not built; run `make page`"), 503)
         return _json({"status": "ok", "models": len(list_models(artifacts))})
+
+    @app.get("/metrics")
+    def metrics() -> Response:
+        return Response(measured.page(), content_type=CONTENT_TYPE)
 
     @app.get("/")
     def index() -> Response:
@@ -132,6 +150,13 @@ def create_app(
     def secure(answer: Response) -> Response:
         for name, value in HEADERS.items():
             answer.headers.setdefault(name, value)
+        return answer
+
+    @app.after_request
+    def count(answer: Response) -> Response:
+        route = request.url_rule.rule if request.url_rule else "none"
+        asked: TimedRequest = request._get_current_object()  # type: ignore[attr-defined]
+        measured.request(route, answer.status_code, perf_counter() - asked.started)
         return answer
 
     @app.errorhandler(RequestEntityTooLarge)

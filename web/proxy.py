@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
 
 import httpx
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 TIMEOUT = httpx.Timeout(10, connect=2)  # seconds; a prediction takes milliseconds
 STATUS_TIMEOUT = httpx.Timeout(2)
@@ -13,16 +17,25 @@ ANSWER_LIMIT = 16 << 20  # bytes
 
 
 class BackEnd:
-    """One service that speaks TF Serving's REST form. Connections are kept and shared by the worker's threads."""
+    """One service that speaks TF Serving's REST form. Connections are kept and shared by the worker's threads.
 
-    def __init__(self, name: str, address: str) -> None:
-        self.name, self.address = name, address.rstrip("/")
+    ``observe`` is told the status and the seconds of everything that is forwarded.
+    """
+
+    def __init__(self, name: str, address: str, *, observe: Callable[[int, float], None]) -> None:
+        self.name, self.address, self._observe = name, address.rstrip("/"), observe
         self._client = httpx.Client(base_url=self.address, timeout=TIMEOUT, trust_env=False)
 
     def forward(
         self, method: str, path: str, body: bytes | None = None, *, timeout: httpx.Timeout = TIMEOUT
     ) -> tuple[int, bytes]:
         """The service's status and JSON; 502 or 504 with a sentence where there is none."""
+        started = perf_counter()
+        status, content = self._forward(method, path, body, timeout)
+        self._observe(status, perf_counter() - started)
+        return status, content
+
+    def _forward(self, method: str, path: str, body: bytes | None, timeout: httpx.Timeout) -> tuple[int, bytes]:
         try:
             request = self._client.build_request(
                 method, path, content=body, headers={"Content-Type": "application/json"}, timeout=timeout
