@@ -154,7 +154,7 @@ def create_app(
 
     @app.after_request
     def count(answer: Response) -> Response:
-        route = request.url_rule.rule if request.url_rule else "none"
+        route = request.endpoint or "none"
         asked: TimedRequest = request._get_current_object()  # type: ignore[attr-defined]
         measured.request(route, answer.status_code, perf_counter() - asked.started)
         return answer

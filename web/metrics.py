@@ -1,6 +1,6 @@
 """What ``GET /metrics`` tells Prometheus: requests, what the back ends took of them, the worker's memory and CPU time.
 
-A label is a route's pattern or the name of a back end, never text of a request, so that nobody outside can make new
+A label is a route's name or a back end's, never text of a request, so that nobody outside can make new
 series. There is one worker, so its registry is the whole server's.
 """
 
