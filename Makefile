@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup lock train export convert lite-report publish page build deploy-all demo check docker-check test test-fast test-all fuzz lint bench-serving bench-web edge-bundle edge-push edge-arm bench-edge compare-import status doctor down clean versions promote rollback
+.PHONY: help setup lock train export convert lite-report publish page build deploy-all demo check docker-check test test-fast test-all fuzz lint bench-serving bench-web edge-bundle edge-push edge-arm bench-edge compare-import monitor status doctor down clean versions promote rollback
 
 PY := .venv/bin/python
 TIMED := $(PY) -m deploy.timed
@@ -127,6 +127,9 @@ compare-import: file-named setup  ## a device's edge bench as rows of the report
 .PHONY: file-named
 file-named:
 	@$(if $(FILE),:,echo "error: which file? write for example: make $(firstword $(MAKECMDGOALS)) FILE=bench.json" >&2; exit 2)
+
+monitor: build  ## Prometheus beside the deployment: metrics, rules, alerts, canary against stable; DEPLOY=docker: Grafana too
+	@$(PY) -m deploy monitor
 
 status:  ## what runs, where, and whether it is healthy
 	@if [ -x $(PY) ]; then $(PY) -m deploy status; else echo "nothing is set up here: run make deploy-all"; exit 1; fi

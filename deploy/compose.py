@@ -1,4 +1,4 @@
-"""``DEPLOY=docker``: the same three services as containers, the real TensorFlow Serving among them."""
+"""``DEPLOY=docker``: the same services as containers, the real TensorFlow Serving among them."""
 
 from __future__ import annotations
 
@@ -26,12 +26,14 @@ WITHIN_S = 300  # the first start pulls and builds images
 OR_ELSE = "or leave out DEPLOY=docker to run processes"
 OWN_IMAGE = "export-once-server"  # our model server's, as docker-compose.yml names it; TF_SERVING_IMAGE may ask for it
 OWN_PORTS = ("OWN_GRPC_PORT", "OWN_REST_PORT")  # where it listens beside the real one
+MONITORING_PORTS = ("PROMETHEUS_PORT", "WATCH_PORT", "GRAFANA_PORT")
+PROFILES = "own,monitoring"  # all that docker-compose.yml has
 
 
 def compose_environment(services: list[Service]) -> dict[str, str]:
     """What docker-compose.yml reads: ports, folders, and a project name of this checkout's own."""
     ports = {name: str(number) for service in services for name, number in service.ports.items()}
-    ports |= {name: str(port(name)) for name in OWN_PORTS}
+    ports |= {name: str(port(name)) for name in (*OWN_PORTS, *MONITORING_PORTS)}
     folders = {"ARTIFACTS": str(artifacts_root()), "REPORTS": str(reports_root())}
     return {**os.environ, **ports, **folders, "COMPOSE_PROJECT_NAME": project_name()}
 
@@ -40,8 +42,8 @@ def project_name() -> str:
     return "export-once-" + hashlib.sha256(str(artifacts_root()).encode()).hexdigest()[:8]
 
 
-def up(services: list[Service]) -> None:
-    """Build, start and wait. Raises DeployError, also where no engine answers."""
+def up(services: list[Service], *, profile: str = "") -> None:
+    """Build, start and wait, also for what ``profile`` adds. Raises DeployError, also where no engine answers."""
     if problem := engine_trouble():
         raise DeployError(f"skipped: {problem}, {OR_ELSE}")
     check_distinct(services)
@@ -55,7 +57,8 @@ def up(services: list[Service]) -> None:
     environment = compose_environment(services)
     if environment.get("TF_SERVING_IMAGE") == OWN_IMAGE:
         run_compose({**environment, "COMPOSE_PROFILES": "own"}, "build", "own")
-    run_compose(environment, "up", "--detach", "--build", "--remove-orphans")
+    chosen = {"COMPOSE_PROFILES": profile} if profile else {}
+    run_compose({**environment, **chosen}, "up", "--detach", "--build", "--remove-orphans")
     wait_healthy(services, environment)
     write_examples()
     rows = [("service", "address", "try"), *((s.name, s.addresses[0], s.example()) for s in services)]
@@ -93,7 +96,7 @@ def down(*, asked: bool) -> None:
             raise DeployError(f"skipped: {problem}, {OR_ELSE}")
         return
     if _running():
-        run_compose({**compose_environment([]), "COMPOSE_PROFILES": "own"}, "down", "--remove-orphans")
+        run_compose({**compose_environment([]), "COMPOSE_PROFILES": PROFILES}, "down", "--remove-orphans")
         print("stopped the containers")
 
 

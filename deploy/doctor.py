@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 
 from deploy.environments import Environment, find_browser, load_environments, node_folder
 from deploy.ports import port
+from deploy.prometheus import REMEDY, WITHOUT
+from deploy.prometheus import find as find_prometheus
 from models.artifacts import artifacts_root
 from models.errors import DeployError
 
@@ -70,6 +72,8 @@ def _tools() -> Iterator[Finding]:
         browser or "not found",
         "the browser's targets are skipped; apt-get install chromium",
     )
+    prometheus = find_prometheus()
+    yield Finding("Prometheus", prometheus is not None, prometheus or "not found", f"{WITHOUT}; {REMEDY}")
     node = node_folder()
     yield Finding(
         "Node.js",

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from deploy.prometheus import make_prometheus
 from deploy.timed import record
 from models.errors import DeployError, run_cli
 
@@ -328,6 +329,7 @@ def main() -> int:
         if not names:
             make_node_modules()
             make_browser()
+            make_prometheus(REPOSITORY / ".venv" / ".prometheus-tried")
     record("set-up", time.monotonic() - start)
     return 0
 

@@ -76,9 +76,10 @@ def check_free(services: list[Service]) -> None:
                 free = number + 1000
                 while free in taken or free > 65000:
                     free = free + 1 if free <= 65000 else 20000
+                goal = "monitor" if service.on_demand else "deploy-all"
                 raise DeployError(
                     f"port {number} ({name}, {service.name}) is taken by {owner}; "
-                    f"stop it, or choose another port: {name}={free} make deploy-all"
+                    f"stop it, or choose another port: {name}={free} make {goal}"
                 )
 
 

@@ -36,6 +36,7 @@ class Service:
     reload: str = ""
     addresses: tuple[str, ...] = ()
     try_: str = ""
+    on_demand: bool = False
     root: Path = REPOSITORY
 
     def health_addresses(self) -> list[str]:
@@ -62,10 +63,13 @@ class Service:
         return {str(file): sha256_file(file) for path in paths for file in _files(path)}
 
 
-def load_services(path: Path | None = None) -> list[Service]:
-    """The services of ``path`` (default: services.toml here). Raises DeployError for a port that is none."""
+def load_services(path: Path | None = None, *, on_demand: bool = False) -> list[Service]:
+    """The services of ``path`` (default: services.toml here); with ``on_demand``, those too that are started by name.
+
+    Raises DeployError for a port that is none.
+    """
     tables: dict[str, dict[str, Any]] = tomllib.loads((path or Path(__file__).with_name("services.toml")).read_text())
-    return [_service(name, table) for name, table in tables.items()]
+    return [_service(name, table) for name, table in tables.items() if on_demand or not table.get("on_demand")]
 
 
 def _service(name: str, table: dict[str, Any]) -> Service:

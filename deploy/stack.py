@@ -35,6 +35,13 @@ if TYPE_CHECKING:
 LOG_LINES = 15  # how much of a log is shown when its service fails
 
 
+def chosen(services: list[Service], *, on_demand: bool = False) -> list[Service]:
+    """The services of the deployment; those on demand when they are asked for, or were started and not taken down."""
+    supervisor = None if on_demand else Supervisor.connect()
+    started = supervisor.states() if supervisor else {}
+    return [s for s in services if on_demand or not s.on_demand or s.name in started]
+
+
 def up(services: list[Service]) -> None:
     """Start what is not running, restart what changed, wait until all are healthy. Raises DeployError, ArtifactError."""
     check_distinct(services)
