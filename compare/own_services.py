@@ -24,10 +24,12 @@ START_LIMIT_S = 120  # on a busy machine; it starts within a second on an idle o
 
 
 @contextlib.contextmanager
-def own_services(root: Path, *, serving: bool = True, edge: bool = True) -> Iterator[dict[str, str]]:
+def own_services(
+    root: Path, *, serving: bool = True, edge: bool = True, flags: tuple[str, ...] = ()
+) -> Iterator[dict[str, str]]:
     """Start a model server and an edge service over the artefacts in ``root``; yields why one is not well, by its name.
 
-    Meanwhile ARTIFACTS and the ports of what was started are set in this process's environment, so that targets and
+    ``flags`` are more of the model server's. Meanwhile ARTIFACTS and the ports of what was started are set in this process's environment, so that targets and
     processes started here ask these services and not the deployed ones.
     """
     before = dict(os.environ)
@@ -41,7 +43,7 @@ def own_services(root: Path, *, serving: bool = True, edge: bool = True) -> Iter
                 deadline = time.monotonic() + START_LIMIT_S
             if serving:
                 try:
-                    server = stack.enter_context(local_server(root / "repository" / "models.config"))
+                    server = stack.enter_context(local_server(root / "repository" / "models.config", flags=flags))
                     os.environ.update(server.environment())
                 except (DeployError, OSError) as error:
                     unwell["serving"] = str(error)

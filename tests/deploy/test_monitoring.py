@@ -1,0 +1,268 @@
+"""Prometheus, really started, over a model server, a device service, a page's server and the watch, really running.
+
+It asks every half second and its rules look back ten, so that what takes minutes in a deployment takes seconds here.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import numpy as np
+import psutil
+import pytest
+import yaml
+
+from compare.own_services import own_services, running_command
+from deploy import prometheus
+from deploy.ownership import listeners
+from models.artifacts import artifacts_root
+from models.errors import DeployError
+from serving.client import GrpcClient
+from serving.local import free_ports
+from serving.publish import publish_all
+from web.local import running_app
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from export.bundle import Export
+
+pytestmark = pytest.mark.skipif(bool(prometheus.missing()), reason=prometheus.missing())
+RULES = prometheus.FOLDER / "rules.yml"
+RULE_GROUPS: list[dict[str, Any]] = yaml.safe_load(RULES.read_text())["groups"]
+DASHBOARDS = sorted((prometheus.FOLDER / "grafana" / "dashboards").glob("*.json"))
+PATIENCE_S = 60  # on a busy machine; nothing here takes ten seconds on an idle one
+
+
+@pytest.mark.parametrize(
+    "check",
+    [("check", "config", "prometheus.yml"), ("check", "rules", "rules.yml"), ("test", "rules", "rules.test.yml")],
+)
+def test_promtool_is_content(check: tuple[str, ...]) -> None:
+    *what, name = check
+    promtool = prometheus.find("promtool")
+    assert promtool
+    done = subprocess.run([promtool, *what, prometheus.FOLDER / name], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_alert_says_what_it_means_and_what_to_do() -> None:
+    rules = [rule for group in RULE_GROUPS for rule in group["rules"] if "alert" in rule]
+    tested = yaml.safe_load((prometheus.FOLDER / "rules.test.yml").read_text())["tests"]
+    assert {test["alertname"] for case in tested for test in case.get("alert_rule_test", ())} == {
+        r["alert"] for r in rules
+    }
+    for rule in rules:
+        assert set(rule["annotations"]) == {"summary", "description", "action"}, rule["alert"]
+        assert rule["for"]
+        assert rule["labels"]["severity"] in ("warning", "critical")
+
+
+def test_targets_that_are_not_the_jobs_are_refused() -> None:
+    with pytest.raises(DeployError, match="has the jobs serving, edge, web, watch"):
+        prometheus.configuration({"serving": "127.0.0.1:1"}, rules=RULES)
+
+
+@dataclass
+class Monitored:
+    """The services and the Prometheus over them; ``rows`` has one row of each model that is asked."""
+
+    address: str
+    rest: str
+    edge: str
+    web: str
+    rows: dict[str, list] = field(default_factory=dict)
+
+    def query(self, expression: str) -> list[dict[str, Any]]:
+        """[{"metric", "value"}] of an instant query; an expression that is none fails the test."""
+        answer = httpx.get(f"{self.address}/api/v1/query", params={"query": expression}, timeout=30).json()
+        assert answer["status"] == "success", f"{expression}: {answer}"
+        return answer["data"]["result"]
+
+    def value(self, expression: str) -> float | None:
+        found = self.query(expression)
+        assert len(found) < 2, found
+        return float(found[0]["value"][1]) if found else None
+
+    def firing(self, alert: str) -> list[dict[str, str]]:
+        """The labels of each firing alert of that name."""
+        return [found["metric"] for found in self.query(f'ALERTS{{alertname="{alert}", alertstate="firing"}}')]
+
+    def predict(self, place: str, model: str = "mlp", rows: list | None = None) -> int:
+        """The HTTP status of one prediction."""
+        path = f"/v1/models/{model}:predict"
+        address = {"serving": f"{self.rest}{path}", "edge": f"{self.edge}{path}"}.get(
+            place, f"{self.web}/api/edge{path}"
+        )
+        return httpx.post(address, json={"instances": rows or self.rows[model]}, timeout=30).status_code
+
+
+def eventually(condition: Callable[[], Any], what: str) -> Any:
+    deadline = time.monotonic() + PATIENCE_S
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"not within {PATIENCE_S} s: {what}"
+        time.sleep(0.1)
+    return found
+
+
+@pytest.fixture(scope="module")
+def monitored(exports: dict[tuple[str, int], Export], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Monitored]:
+    publish_all()
+    folder, root = tmp_path_factory.mktemp("monitoring"), artifacts_root()
+    with ExitStack() as stack:
+        monitoring = ("--monitoring_config_file=serving/config/monitoring.config",)
+        assert not stack.enter_context(own_services(root, flags=monitoring))
+        rest, edge, grpc = (f"127.0.0.1:{os.environ[name]}" for name in ("REST_PORT", "EDGE_PORT", "GRPC_PORT"))
+        web = stack.enter_context(running_app(rest=f"http://{rest}", edge=f"http://{edge}", artifacts=root))
+        watch_port, port = free_ports(2)
+        watch = [sys.executable, "-m", "compare.watch", "--port", str(watch_port), "--server", grpc, "--every", "0.5"]
+        stack.enter_context(running_command(watch, log=folder / "watch.log", environment=dict(os.environ)))
+        targets = {
+            "serving": rest,
+            "edge": edge,
+            "web": web.removeprefix("http://"),
+            "watch": f"127.0.0.1:{watch_port}",
+        }
+        config, rules = folder / "prometheus.yml", folder / "rules.yml"
+        rules.write_text(re.sub(r"for: \w+", "for: 1s", RULES.read_text().replace("[1m]", "[10s]")))
+        config.write_text(prometheus.configuration(targets, rules=rules, interval="500ms"))
+        command = prometheus.command(port=port, data=folder / "data", config=config)
+        log = folder / "prometheus.log"
+        process = stack.enter_context(running_command(command, log=log, environment=dict(os.environ)))
+        found = Monitored(f"http://127.0.0.1:{port}", f"http://{rest}", f"http://{edge}", web)
+        for model in ("mlp", "cnn"):
+            (rows,) = exports[model, 2].evidence.cases()[0].inputs.values()
+            found.rows[model] = rows[:1].tolist()
+
+        def ready() -> bool:
+            assert process.poll() is None, log.read_text()
+            try:
+                return httpx.get(f"{found.address}/-/ready").status_code == 200 and len(found.query("up == 1")) == 4
+            except httpx.TransportError:
+                return False
+
+        eventually(ready, "four targets that are up")
+        yield found
+
+
+@pytest.fixture
+def busy(monitored: Monitored) -> Iterator[None]:
+    """A little load of every kind."""
+    stop = threading.Event()
+
+    def send() -> None:
+        with GrpcClient(f"127.0.0.1:{os.environ['GRPC_PORT']}") as grpc:
+            for turn in itertools.count():
+                if stop.wait(0.02):
+                    return
+                grpc.predict("mlp", {"features": np.array(monitored.rows["mlp"], np.float32)})
+                for place in ("serving", "edge", "web"):
+                    monitored.predict(place, ("mlp", "cnn")[turn % 2])
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    yield
+    stop.set()
+    thread.join()
+
+
+@pytest.mark.slow
+def test_counters_are_the_numbers_of_requests(monitored: Monitored) -> None:
+    sent = {"serving": 7, "edge": 5, "web": 3}
+    queries = {
+        # The watch asks by gRPC.
+        "serving": 'sum(:tensorflow:serving:request_latency_count{model_name="mlp", API="predict", entrypoint="REST"})',
+        "edge": 'sum(edge_requests_total{model="mlp", status="200"})',
+        "web": 'sum(web_requests_total{route="predict", status="200"})',
+    }
+    for place, number in sent.items():
+        assert [monitored.predict(place) for _ in range(number)] == [200] * number
+    sent["edge"] += sent["web"]  # which the page hands on
+    for place, query in queries.items():
+        eventually(lambda query=query, place=place: monitored.value(query) == sent[place], f"{sent[place]} of {place}")
+    ours = 'sum(model_server_request_seconds_count{model="mlp", protocol="rest", phase="total"})'
+    assert monitored.value(ours) == sent["serving"]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("busy")
+def test_every_recorded_series_is_there(monitored: Monitored) -> None:
+    for rule in (rule for group in RULE_GROUPS for rule in group["rules"] if "record" in rule):
+        chosen = "".join(f'{name}="{value}", ' for name, value in rule.get("labels", {}).items())
+        query = f"{rule['record']}{{{chosen}}} >= 0"  # neither missing nor NaN
+        eventually(lambda query=query: monitored.query(query), query)
+    assert monitored.value('job:errors:ratio1m{job="serving", model="mlp"}') == 0
+    for job, more in (("serving", ', protocol="GRPC"'), ("serving", ', protocol="REST"'), ("edge", "")):
+        for q in (50, 95, 99):
+            assert (monitored.value(f'job:request_seconds:p{q}_1m{{job="{job}", model="mlp"{more}}}') or 0) > 0
+
+
+def expressions(dashboard: Path) -> list[str]:
+    return [target["expr"] for panel in json.loads(dashboard.read_text())["panels"] for target in panel["targets"]]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("busy")
+@pytest.mark.parametrize("dashboard", DASHBOARDS, ids=lambda path: path.stem)
+def test_every_query_of_a_dashboard_has_an_answer(monitored: Monitored, dashboard: Path) -> None:
+    found = expressions(dashboard)
+    assert len(found) > 5
+    for expression in found:
+        eventually(lambda expression=expression: monitored.query(expression), expression)
+
+
+@pytest.mark.slow
+def test_canary_that_decides_otherwise_is_an_alert(monitored: Monitored) -> None:
+    """As they are built here: the transformer's versions differ in a fifth of the rows, the mlp's in one of 25."""
+    (alert,) = eventually(lambda: monitored.firing("CanaryDisagrees"), "the transformer's alert")
+    assert (alert["model"], alert["stable"], alert["canary"]) == ("transformer", "1", "2")
+    assert 0 < (monitored.value('canary_disagreement_ratio{model="mlp"}') or 0) < 0.1
+    assert not monitored.firing("ModelUnavailable")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("busy")
+def test_errors_of_a_model_are_an_alert_of_that_model(monitored: Monitored) -> None:
+    def alerted() -> list[dict[str, str]]:
+        assert [monitored.predict("edge", "cnn", [[1.0]]) for _ in range(10)] == [400] * 10
+        return monitored.firing("ErrorRatioHigh")
+
+    (alert,) = eventually(alerted, "an alert of the error ratio")
+    assert (alert["job"], alert["model"]) == ("edge", "cnn")
+    assert (monitored.value('job:errors:ratio1m{job="edge", model="mlp"}') or 0) == 0
+
+
+@pytest.mark.slow
+def test_service_that_is_gone_is_an_alert_and_so_are_its_models(monitored: Monitored) -> None:
+    """The last one: nothing is left to ask after it."""
+    kill(os.environ["EDGE_PORT"])
+    eventually(lambda: "edge" in {alert["job"] for alert in monitored.firing("TargetDown")}, "the device's alert")
+
+    def page_fails() -> bool:
+        assert monitored.predict("web") == 502
+        return any(alert["job"] == "web" for alert in monitored.firing("ErrorRatioHigh"))
+
+    eventually(page_fails, "the alert of a page whose back end is gone")
+    kill(os.environ["REST_PORT"])
+    down = eventually(lambda: monitored.firing("ModelUnavailable"), "the models' alert")
+    assert {alert["model"] for alert in down} >= {"mlp"}
+    eventually(lambda: monitored.firing("CanaryUnanswered"), "the alert of a canary that does not answer")
+
+
+def kill(port: str) -> None:
+    owner = listeners()[int(port)]
+    assert owner.pid
+    for process in (*psutil.Process(owner.pid).children(recursive=True), psutil.Process(owner.pid)):
+        process.kill()
