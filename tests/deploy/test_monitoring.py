@@ -12,7 +12,6 @@ import re
 import subprocess
 import sys
 import threading
-import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -31,10 +30,11 @@ from models.errors import DeployError
 from serving.client import GrpcClient
 from serving.local import free_ports
 from serving.publish import publish_all
+from tests.deploy.waiting import eventually
 from web.local import running_app
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from export.bundle import Export
@@ -43,7 +43,6 @@ pytestmark = pytest.mark.skipif(bool(prometheus.missing()), reason=prometheus.mi
 RULES = prometheus.FOLDER / "rules.yml"
 RULE_GROUPS: list[dict[str, Any]] = yaml.safe_load(RULES.read_text())["groups"]
 DASHBOARDS = sorted((prometheus.FOLDER / "grafana" / "dashboards").glob("*.json"))
-PATIENCE_S = 60  # on a busy machine; nothing here takes ten seconds on an idle one
 
 
 @pytest.mark.parametrize(
@@ -107,14 +106,6 @@ class Monitored:
             place, f"{self.web}/api/edge{path}"
         )
         return httpx.post(address, json={"instances": rows or self.rows[model]}, timeout=30).status_code
-
-
-def eventually(condition: Callable[[], Any], what: str) -> Any:
-    deadline = time.monotonic() + PATIENCE_S
-    while not (found := condition()):
-        assert time.monotonic() < deadline, f"not within {PATIENCE_S} s: {what}"
-        time.sleep(0.1)
-    return found
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ from deploy import prometheus
 from models.artifacts import REPOSITORY, artifacts_root
 from serving.local import local_server
 from serving.publish import publish_all
-from tests.deploy.test_monitoring import eventually
+from tests.deploy.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable
