@@ -1,8 +1,9 @@
 """Canary beside stable for as long as it runs, for Prometheus: ``python -m compare.watch --port 9101``.
 
-Every few seconds both labels of each published model are asked the same rows of the canary's evidence, over gRPC, and
-``GET /metrics`` tells the share of decisions that differ. It works with our server and the real TensorFlow Serving, which
-has no metric of its own for the versions that it can answer with: ``model_available`` is read from GetModelStatus.
+Both labels of each published model are asked the same rows of the canary's evidence over gRPC, a few at a time so that
+nobody waits for them, and ``GET /metrics`` tells the share of decisions that differed when all were asked. It works with
+our server and the real TensorFlow Serving, which has no metric of its own for the versions that it can answer with:
+``model_available`` is read from GetModelStatus.
 
 ============================================================  ==========================================================
 ``model_available{model,version}``                            1: AVAILABLE; 0: published, and it is not
@@ -42,19 +43,10 @@ if TYPE_CHECKING:
     from models.spec import ModelSpec
 
 SIGNATURE = "serving_default"
-EVERY_S = 10.0  # a round of four models costs the server about 40 ms of CPU time
 ROWS = 200  # of the evidence, evenly spread: one row is 0.5 %
+AT_ONCE = 10  # rows of a request: a few milliseconds of the server
+EVERY_S = 2.0  # all rows in 40 s
 TIMEOUT_S = 5.0
-
-
-@dataclass(frozen=True)
-class Pair:
-    """What one round saw of a model; ``ratio`` is None where one of the two did not answer."""
-
-    model: str
-    stable: int
-    canary: int
-    ratio: float | None
 
 
 @dataclass(frozen=True)
@@ -63,6 +55,38 @@ class Rows:
 
     spec: ModelSpec
     inputs: dict[str, NDArray]
+
+    def __len__(self) -> int:
+        return len(next(iter(self.inputs.values())))
+
+    def some(self, start: int) -> dict[str, NDArray]:
+        return {name: rows[start : start + AT_ONCE] for name, rows in self.inputs.items()}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two versions of a model, and how far the rows are asked: ``different`` of the first ``asked`` are.
+
+    ``ratio`` is the last whole pass's, None before the first is through; ``up``: both answered just now.
+    """
+
+    model: str
+    stable: int
+    canary: int
+    asked: int = 0
+    different: int = 0
+    ratio: float | None = None
+    up: bool = True
+
+    def after(self, differ: NDArray, rows: int) -> Pair:
+        """With the answers to the next rows, of ``rows`` in all."""
+        asked, different = self.asked + len(differ), self.different + int(differ.sum())
+        if asked < rows:
+            return replace(self, asked=asked, different=different, up=True)
+        return replace(self, asked=0, different=0, ratio=different / asked, up=True)
+
+    def silent(self) -> Pair:
+        return replace(self, ratio=None, up=False)
 
 
 class Watch:
@@ -80,7 +104,7 @@ class Watch:
         ProcessCollector(registry=self.registry)
 
     def look(self) -> None:
-        """One round over all published models."""
+        """One round over all published models: a few rows of each."""
         published = published_models(self._root)
         available: dict[tuple[str, int], bool] = {}
         # A new connection each time: gRPC would try again ever more seldom where a server is away for long.
@@ -102,7 +126,7 @@ class Watch:
         ratio = GaugeMetricFamily("canary_disagreement_ratio", "Share of decisions that differ.", labels=names)
         up = GaugeMetricFamily("canary_up", "Whether stable and canary both answered.", labels=["model"])
         for pair in self._pairs:
-            up.add_metric([pair.model], pair.ratio is not None)
+            up.add_metric([pair.model], pair.up)
             if pair.ratio is not None:
                 ratio.add_metric([pair.model, str(pair.stable), str(pair.canary)], pair.ratio)
         yield ratio
@@ -113,15 +137,17 @@ class Watch:
         try:
             stable, canary = (_version(client, model, label) for label in (STABLE, CANARY))
         except ClientError:
-            return known and replace(known, ratio=None)
+            return known and known.silent()
         if stable == canary or not (rows := self._evidence(model, canary)):
             return None
+        if known is None or (known.stable, known.canary) != (stable, canary):
+            known = Pair(model, stable, canary)
         try:
-            before, after = (_answer(client, model, label, rows) for label in (STABLE, CANARY))
+            before, after = (_answer(client, model, label, rows, known.asked) for label in (STABLE, CANARY))
         except ClientError:
-            return Pair(model, stable, canary, None)
+            return known.silent()
         self._compared.labels(model, stable, canary).inc(len(before))
-        return Pair(model, stable, canary, float(differ(before, after, rows.spec).mean()))
+        return known.after(differ(before, after, rows.spec), len(rows))
 
     def _evidence(self, model: str, version: int) -> Rows | None:
         """Some of the version's test rows, read once; None where it has none, or nothing is decided by its answers."""
@@ -156,10 +182,10 @@ def _version(client: GrpcClient, model: str, label: str) -> int:
     return int(client.metadata(model, label=label)["model_spec"]["version"])
 
 
-def _answer(client: GrpcClient, model: str, label: str, rows: Rows) -> NDArray:
+def _answer(client: GrpcClient, model: str, label: str, rows: Rows, start: int) -> NDArray:
     assert rows.spec.decision is not None
     output = rows.spec.decision.output
-    return client.predict(model, rows.inputs, label=label, outputs=[output])[output]
+    return client.predict(model, rows.some(start), label=label, outputs=[output])[output]
 
 
 def _read(root: Path, model: str, version: int) -> Rows | None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 FOLDER = Path(__file__).resolve().parent / "monitoring"  # prometheus.yml, rules.yml
 UNPACKED = REPOSITORY / ".venv" / "prometheus"
 WITHOUT = "`make monitor` and its tests are skipped"
-REMEDY = "run `make setup` as root, or `apt-get install prometheus`"
+REMEDY = "run `apt-get install prometheus` as root"
 RETENTION = ("--storage.tsdb.retention.time=6h", "--storage.tsdb.retention.size=256MB")  # one of the two is enough
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from compare.decision import decide
-from compare.watch import ROWS, Watch, differ
+from compare.watch import AT_ONCE, ROWS, Watch, differ
 from models.spec import Decision, Metric, ModelSpec
 from serving.local import local_server, stop
 from serving.models_config import CANARY, STABLE, write_configs
@@ -35,8 +35,9 @@ def root(tmp_path: Path, exports: dict[tuple[str, int], Export]) -> Path:
     return tmp_path
 
 
-def told(watch: Watch) -> Callable[..., float | None]:
-    watch.look()
+def told(watch: Watch, *, rounds: int = 1) -> Callable[..., float | None]:
+    for _ in range(rounds):
+        watch.look()
     return lambda name, **labels: watch.registry.get_sample_value(name, labels)
 
 
@@ -50,6 +51,8 @@ def test_share_is_that_of_the_evidence_and_a_server_that_ends_is_told(
     assert case.rows <= ROWS
     with local_server(write_configs(root, {"mlp": {STABLE: 1, CANARY: 2}})) as server:
         watch = Watch(server.grpc_address, root)
+        whole = -(-case.rows // AT_ONCE)
+        assert told(watch, rounds=whole - 1)("canary_disagreement_ratio", **PAIR) is None, "before all rows were asked"
         value = told(watch)
         recorded = [exports["mlp", version].evidence.case("serving_default", "test") for version in (1, 2)]
         before, after = (decide(c.outputs[decision.output], decision) for c in recorded if c is not None)
@@ -59,7 +62,7 @@ def test_share_is_that_of_the_evidence_and_a_server_that_ends_is_told(
         assert value("canary_up", model="mlp") == 1
         assert [value("model_available", model="mlp", version=version) for version in ("1", "2")] == [1, 1]
         told(watch)
-        assert value("canary_rows_compared_total", **PAIR) == 2 * case.rows
+        assert value("canary_rows_compared_total", **PAIR) == case.rows + AT_ONCE
 
         stop(server.process)
         value = told(watch)
