@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup lock train export convert lite-report publish page build deploy-all demo check docker-check test test-fast test-all fuzz lint bench-serving bench-web edge-bundle edge-push edge-arm bench-edge compare-import monitor status doctor down clean versions promote rollback
+.PHONY: help setup lock train export convert lite-report publish page build deploy-all demo check docker-check test test-fast test-all fuzz lint bench-serving bench-web edge-bundle edge-push edge-arm bench-edge compare-import status doctor down clean versions promote rollback
 
 PY := .venv/bin/python
 TIMED := $(PY) -m deploy.timed
@@ -128,6 +128,7 @@ compare-import: file-named setup  ## a device's edge bench as rows of the report
 file-named:
 	@$(if $(FILE),:,echo "error: which file? write for example: make $(firstword $(MAKECMDGOALS)) FILE=bench.json" >&2; exit 2)
 
+.PHONY: monitor
 monitor: build  ## Prometheus beside the deployment: metrics, rules, alerts, canary against stable; DEPLOY=docker: Grafana too
 	@$(PY) -m deploy monitor
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-PATIENCE_S = 60  # on a busy machine; nothing that is waited for takes ten seconds on an idle one
+PATIENCE_S = 120  # on a busy machine; nothing that is waited for takes ten seconds on an idle one
 
 
 def eventually(condition: Callable[[], Any], what: str) -> Any:
