@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from deploy import prometheus
 from deploy.environments import Environment, find_browser, load_environments, node_folder
 from deploy.ports import port
-from deploy.prometheus import REMEDY, WITHOUT
-from deploy.prometheus import find as find_prometheus
 from models.artifacts import artifacts_root
 from models.errors import DeployError
 
@@ -72,8 +71,6 @@ def _tools() -> Iterator[Finding]:
         browser or "not found",
         "the browser's targets are skipped; apt-get install chromium",
     )
-    prometheus = find_prometheus()
-    yield Finding("Prometheus", prometheus is not None, prometheus or "not found", f"{WITHOUT}; {REMEDY}")
     node = node_folder()
     yield Finding(
         "Node.js",
@@ -90,6 +87,8 @@ def _tools() -> Iterator[Finding]:
         seen if running or not docker else f"{seen}, no engine answers",
         "only DEPLOY=docker needs it",
     )
+    found = prometheus.find()
+    yield Finding("Prometheus", found is not None, found or "not found", f"{prometheus.WITHOUT}; {prometheus.REMEDY}")
 
 
 def _environments() -> Iterator[Finding]:

@@ -328,8 +328,8 @@ def main() -> int:
                 make_environment(environment)
         if not names:
             make_node_modules()
-            make_browser()
             make_prometheus(REPOSITORY / ".venv" / ".prometheus-tried")
+            make_browser()
     record("set-up", time.monotonic() - start)
     return 0
 
