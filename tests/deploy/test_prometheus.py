@@ -15,6 +15,7 @@ from deploy import prometheus
 from models.artifacts import REPOSITORY, artifacts_root
 from serving.local import free_ports
 from serving.publish import publish_all
+from tests.deploy.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,11 +71,17 @@ def test_package_is_unpacked_and_runs_with_its_page(
     assert prometheus.find("promtool")
     port = free_port()
     config = prometheus.FOLDER / "prometheus.yml"
-    process = spawn(*prometheus.command(port=port, data=tmp_path / "data", config=config), stderr=subprocess.DEVNULL)
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}", transport=httpx.HTTPTransport(retries=8)) as client:
-        page = client.get("/classic/alerts")
-        assert page.status_code == 200, process.poll()
-        assert "CanaryDisagrees" in page.text
+    spawn(*prometheus.command(port=port, data=tmp_path / "data", config=config), stderr=subprocess.DEVNULL)
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
+
+        def page() -> str:
+            try:
+                answer = client.get("/classic/alerts")
+            except httpx.TransportError:
+                return ""
+            return answer.text if answer.status_code == 200 else ""  # 503 until it is ready
+
+        assert "CanaryDisagrees" in eventually(page, "the page of alerts")
         assert client.get("/classic/static/jquery/jquery.min.js").status_code == 200
 
 
