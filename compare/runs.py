@@ -2,7 +2,8 @@
 
 Outputs, verdicts and artefacts are compared exactly; times by a test over their repeats (``repeats.py`` has the rules).
 The repeats of a row are the blocks of requests in which a run asks all its targets in turn; of a load test's cell, the
-moments of its timeline, or the cells where there are several alike. Without A and B: which runs there are.
+moments of its timeline, or the cells where there are several alike. A and B may be several runs each, with commas: taken
+together, they differ less from run to run, and smaller changes are found. Without A and B: which runs there are.
 """
 
 from __future__ import annotations
@@ -59,6 +60,23 @@ def read_run(folder: Path, run_id: str) -> Run:
         with np.load(kept / "samples.npz") as found:
             samples = {name: found[name] for name in found.files}
     return Run(run_id, read_json(path) if path.is_file() else None, samples, load_files.read(kept, "load").entries)
+
+
+def read_runs(folder: Path, run_ids: str) -> Run:
+    """One run, or several with commas between them as if they were one; the last one's outputs. Raises ModelError."""
+    found = [read_run(folder, run_id.strip()) for run_id in run_ids.split(",")]
+    if len(found) == 1:
+        return found[0]
+    samples: dict[str, NDArray] = {}
+    for key in set.intersection(*(set(run.samples) & set(run.rows) for run in found)):
+        parts = [blocks(run, key, run.samples[key]) for run in found]
+        samples[key] = np.concatenate([block for blocked in parts for block in blocked])
+        samples[f"{key}:calls"] = np.array([len(block) for blocked in parts for block in blocked])
+        cpu = [run.samples[f"{key}:cpu_seconds"] for run in found if f"{key}:cpu_seconds" in run.samples]
+        if len(cpu) == len(found):
+            samples[f"{key}:cpu_seconds"] = np.concatenate(cpu)
+    cells = [cell for run in found for cell in run.cells]
+    return Run(run_ids, found[-1].summary, samples, cells)
 
 
 def known_runs(folder: Path) -> list[str]:
@@ -251,8 +269,10 @@ def _told(shift: Shift) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m compare.runs", description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("a", nargs="?", metavar="A", help="run id, the earlier one; none: list the runs")
-    parser.add_argument("b", nargs="?", metavar="B", help="run id, the later one")
+    parser.add_argument(
+        "a", nargs="?", metavar="A", help="run id, the earlier one, or several with commas; none: list the runs"
+    )
+    parser.add_argument("b", nargs="?", metavar="B", help="run id, the later one, or several")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     options = parser.parse_args()
     folder = reports_root()
@@ -263,7 +283,7 @@ def main() -> int:
             )
         runs_shown.list_runs(folder, [read_run(folder, run_id) for run_id in known_runs(folder)])
         return 0
-    result = compare(read_run(folder, options.a), read_run(folder, options.b))
+    result = compare(read_runs(folder, options.a), read_runs(folder, options.b))
     if options.json:
         print(json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False))
     else:

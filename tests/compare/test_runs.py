@@ -96,6 +96,18 @@ def test_row_that_changed_is_found_whatever_the_machine_does(keep, factor, machi
     assert found["p"] < repeats.SURE
 
 
+def test_several_runs_taken_together_differ_less(keep, tmp_path):
+    key = "cnn/2/lite-4"
+    for seed in range(6):
+        keep(f"a{seed}", seed, wobble=0.2, marked=seed != 1)
+        keep(f"b{seed}", 50 + seed, wobble=0.2, slower={key: 1.8})
+    a, b = (runs.read_runs(tmp_path, ",".join(f"{side}{seed}" for seed in range(6))) for side in "ab")
+    assert len(a.samples[f"{key}:calls"]) == 6 * BLOCKS
+    assert said(runs.compare(a, b), "changed") == {key}
+    assert f"{key}:cpu_seconds" not in a.samples  # one of the six did not keep it
+    assert f"{key}:cpu_seconds" in b.samples
+
+
 def test_smaller_than_what_matters_is_noise(keep):
     result = runs.compare(keep("a", 1, wobble=0), keep("b", 2, wobble=0, slower={"cnn/2/lite-1": 1.03}))
     assert result["changed"] == 0
