@@ -104,6 +104,7 @@ def compare(a: Run, b: Run) -> dict[str, Any]:
         "differences": _surroundings(a, b),
         "machine": [vars(shift) | {"told": _told(shift)} for shift in shifts if not shift.group],
         "groups": [vars(shift) for shift in shifts if shift.group],
+        "rows": len(both),
         "exact": [change for key in both for change in _exact(key, a.rows[key], b.rows[key])],
         "figures": [_figure(j) for j in judged],
         "failures": failures,
@@ -156,7 +157,7 @@ def _by_cell(cells: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
             at = (
                 f"{cell['rate_asked']:g}/s"
                 if cell["loop"] == "open" and cell["rate_asked"]
-                else f"{cell['users']} users"
+                else f"{cell['users'] or 0:g} user{'s' if cell['users'] != 1 else ''}"
             )
             found[f"{cell['model']} on {cell['target']}, {cell['loop']} {at}"].append(cell)
     return dict(found)

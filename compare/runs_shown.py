@@ -40,7 +40,8 @@ def show(result: dict[str, Any], screen: Console | None = None) -> None:
         say(f"{failure['row']}: failed {fa} of {na} in A, {fb} of {nb} in B: {failure['says']}")
     say("")
     exact = result["exact"]
-    say("outputs, verdicts and artefacts: " + ("the same" if not exact else f"{len(exact)} differ"))
+    if result["rows"]:
+        say("outputs, verdicts and artefacts: " + ("the same" if not exact else f"{len(exact)} differ"))
     for change in exact[:SHOWN]:
         say(f"  {change['row']}: {change['what']} {_value(change['a'])} → {_value(change['b'])}")
     for name, which in (("A", "only_in_a"), ("B", "only_in_b")):
@@ -56,6 +57,8 @@ def show(result: dict[str, Any], screen: Console | None = None) -> None:
         f"percentages are beside the other rows; changed: p < {repeats.SURE:g} after Holm, at least {100 * repeats.SMALLEST:g} %, "
         f"and beyond {repeats.SPREADS:g} × the spread among the rows"
     )
+    if result["too_few"]:
+        say("more runs of a side, taken together, tell more: make compare-runs A=RUN,RUN,RUN B=RUN,RUN,RUN")
     colour = "bold" if result["changed"] else "bold green"
     few = f", {result['too_few']} too few to tell" if result["too_few"] else ""
     screen.print(f"[{colour}]{result['changed']} changed, {result['noise']} noise{few}[/]")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -113,19 +114,14 @@ def test_smaller_than_what_matters_is_noise(keep):
     assert result["changed"] == 0
 
 
-def test_machine_that_is_slower_is_said_and_changes_no_row(keep):
+def test_machine_that_is_slower_is_said_and_changes_no_row(keep, tmp_path):
     result = runs.compare(keep("a", 1), keep("b", 2, machine=1.3))
     assert result["changed"] == 0
     (told,) = [m["told"] for m in result["machine"] if m["figure"] == "p50"]
     assert told.startswith("p50: the machine was 1.3")
     assert told.endswith("× slower in B: the medians of 12 of 12 rows moved together")
-    back = runs.compare(runs.read_run(*_where(keep, "b")), runs.read_run(*_where(keep, "a")))
+    back = runs.compare(runs.read_run(tmp_path, "b"), runs.read_run(tmp_path, "a"))
     assert "faster in B" in next(m["told"] for m in back["machine"] if m["figure"] == "p50")
-
-
-def _where(keep, run_id):
-    """The folder of the reports that ``keep`` writes into, and the run's id."""
-    return keep.__closure__[0].cell_contents, run_id
 
 
 def test_too_few_repeats_or_rows_are_said(keep):
@@ -207,31 +203,54 @@ def test_holm_corrects_as_published():
 
 
 def command(folder, *arguments):
-    done = [sys.executable, "-m", "compare.runs", *arguments]
     environment = {**os.environ, "REPORTS": str(folder)}
-    return subprocess.run(done, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=120)
+    asked = [sys.executable, "-m", "compare.runs", *arguments]
+    return subprocess.run(asked, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=240)
 
 
+@pytest.mark.slow
 def test_command_lists_compares_and_refuses(keep, tmp_path):
-    assert "there are no runs" in command(tmp_path).stdout
     keep("20260101-000000", 1)
     keep("20260102-000000", 2, slower={"cnn/2/lite-0": 2.0})
     listed = command(tmp_path).stdout
     assert all(f"2026010{i}-000000" in listed for i in (1, 2))
     assert "make compare-runs A=20260101-000000 B=20260102-000000" in listed
     shown = command(tmp_path, "20260101-000000", "20260102-000000")
-    assert shown.returncode == 0
+    assert shown.returncode == 0, shown.stderr
     assert "CHANGED +" in shown.stdout
     assert "outputs, verdicts and artefacts: the same" in shown.stdout
-    told = json.loads(command(tmp_path, "20260101-000000", "20260102-000000", "--json").stdout)
+    refused = command(tmp_path, "20260101-000000", "yesterday")
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("error: there is no run 'yesterday'")
+    assert "there are: 20260101-000000, 20260102-000000" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_result_as_json(keep, tmp_path, monkeypatch, capsys):
+    keep("20260101-000000", 1)
+    keep("20260102-000000", 2, slower={"cnn/2/lite-0": 2.0})
+    monkeypatch.setenv("REPORTS", str(tmp_path))
+    monkeypatch.setattr(sys, "argv", ["runs", "20260101-000000", "20260102-000000", "--json"])
+    assert runs.main() == 0
+    told = json.loads(capsys.readouterr().out)
     assert told["changed"] == 3  # p50, p95 and CPU of one row
-    for arguments, words in (
-        (("20260101-000000", "yesterday"), "there is no run 'yesterday'"),
-        (("20260101-000000",), "beside which run?"),
-        (("../../etc", "20260101-000000"), "there is no run '../../etc'"),
-    ):
-        refused = command(tmp_path, *arguments)
-        assert refused.returncode == 2
-        assert words in refused.stderr
-        assert "20260101-000000" in refused.stderr
-        assert "Traceback" not in refused.stderr
+    assert told["noise"] == len(told["figures"]) - 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [(["20260101-000000"], "beside which run"), (["../../etc", "20260101-000000"], "there is no run '../../etc'")],
+)
+def test_run_that_is_not_there_is_refused(keep, tmp_path, monkeypatch, arguments, words):
+    keep("20260101-000000", 1)
+    monkeypatch.setenv("REPORTS", str(tmp_path))
+    monkeypatch.setattr(sys, "argv", ["runs", *arguments])
+    with pytest.raises(ModelError, match=re.escape(words)):
+        runs.main()
+
+
+def test_without_runs_the_list_says_how_to_make_one(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("REPORTS", str(tmp_path))
+    monkeypatch.setattr(sys, "argv", ["runs"])
+    assert runs.main() == 0
+    assert "run make demo" in " ".join(capsys.readouterr().out.split())
