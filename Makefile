@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup lock train export convert lite-report publish page build deploy-all demo check docker-check test test-fast test-all fuzz lint bench-serving bench-web edge-bundle edge-push edge-arm bench-edge compare-import status doctor down clean versions promote rollback
+.PHONY: help setup lock train export convert lite-report publish page build deploy-all demo check docker-check test test-fast test-all fuzz lint bench-serving bench-web edge-bundle edge-push edge-arm bench-edge compare-import compare-runs status doctor down clean versions promote rollback
 
 PY := .venv/bin/python
 TIMED := $(PY) -m deploy.timed
@@ -123,6 +123,9 @@ bench-edge: convert  ## what the .tflite files cost on this machine, TensorFlow 
 
 compare-import: file-named setup  ## a device's edge bench as rows of the report: make compare-import FILE=bench.json
 	@$(PY) -m compare import "$(FILE)"
+
+compare-runs: setup  ## two runs of the history, noise told from change: make compare-runs [A=RUN B=RUN]
+	@$(PY) -m compare.runs $(if $(A),"$(A)") $(if $(B),"$(B)") $(if $(JSON),--json)
 
 .PHONY: file-named
 file-named:

@@ -90,7 +90,7 @@ def check(path: Path, *, name: str | None = None, inputs: Path | None = None, ta
     _soften(outcome, export)
     data, beside = summary.compose(outcome), summary.tables(outcome)
     summary.write(folder, data, beside, outcome)
-    page = report.write(folder, data, beside, note=_note(export))
+    page = report.write(folder, data, beside, note=_note(export), load=False)
     screen = terminal.console()
     terminal.show(screen, data, beside, page, None)
     screen.print(_note(export), markup=False, soft_wrap=True)

@@ -28,7 +28,9 @@ VERSIONED_TARGETS = ("keras", "serving-rest", "serving-grpc")  # where an older 
 FIRST = ("keras", "savedmodel")  # the reference leads every table, then what was exported from it
 COLD_MODEL = "cnn"
 WARM_UP_CALLS = 3
-ROUNDS = 5  # each target gets one block of requests per round, so that a noisy second hurts all alike
+ROUNDS = (
+    10  # each target gets one block per round, so that a noisy second hurts all alike; ten are enough for repeats.py
+)
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Budget:
     cell: float = 120.0  # one target with one model, everything together
     cold: float = 120.0  # one cold start
     evidence: float = 2.0  # all evidence, twice; a slower target answers fewer rows
-    block: float = 0.06  # one block of steady requests
+    block: float = 0.03  # one block of steady requests
     steady: bool = True
 
 

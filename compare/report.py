@@ -1,4 +1,7 @@
-"""``reports/index.html``: the summary as one file that opens without network."""
+"""``reports/index.html``: the one report, a file that opens without network, and the same data as JSON, CSV and pictures.
+
+Beside it: ``report.json``, ``csv/<table>.csv``, ``charts/<name>.svg`` and ``.png``.
+"""
 
 from __future__ import annotations
 
@@ -8,35 +11,74 @@ from typing import Any
 import jinja2
 import jsonschema
 
-from compare import charts, summary, terminal, units
-from models.artifacts import read_json, write_whole
+from compare import load_files, summary, terminal, tidy, units
+from compare.gauge import gauge
+from models.artifacts import read_json, write_json, write_whole
+from models.errors import ArtifactError
 
 WORDS = {"pass": "pass", "fail": "FAIL", "skipped": "skipped", "info": "info"}
 SIGNS = {"pass": "✓", "fail": "✗", "skipped": "–", "info": "i"}
 
 
-def write(folder: Path, data: dict[str, Any], beside: dict[str, Any], *, note: str = "") -> Path:
-    """Render into ``folder/index.html``; its path. ``note`` stands under the verdict (what was compared, and how)."""
+def write(folder: Path, data: dict[str, Any], beside: dict[str, Any], *, note: str = "", load: bool = True) -> Path:
+    """Render into ``folder/index.html``; its path. ``note`` stands under the verdict (what was compared, and how).
+
+    ``load``: whether load tests belong to it, whose files lie in ``folder``.
+    """
+    from compare.charts import canvas, sections  # matplotlib takes a second or more, which only a report is worth
+
+    found = {which: load_files.read(folder, which) for which in load_files.KINDS} if load else {}
+    lite = _lite(folder)
+    tables = tidy.tables(data, beside, found, lite)
+    shown = _newest(data["rows"])
+    by_model = {m: [row for row in shown if row["model"] == m] for m in dict.fromkeys(row["model"] for row in shown)}
+    charts = sections.draw(by_model, found)
+    canvas.write(folder / "charts", [chart for drawn in charts.values() for _, chart in drawn])
+    tidy.write(folder / "csv", tables)
+    told = {k: data[k] for k in ("run_id", "created", "host", "versions", "passed", "failed", "skipped", "info")}
+    missing = {which: of.trouble for which, of in found.items() if of.trouble}
+    write_json(folder / "report.json", {"schema": 1, **told, "note": note, "missing": missing, **tables})
     path = folder / "index.html"
     with write_whole(path) as temporary:
-        temporary.write_text(render(data, beside, note=note, lite_report=(folder / "lite.html").is_file()))
+        temporary.write_text(
+            templates()
+            .get_template("report.html.j2")
+            .render(
+                summary=data,
+                note=note,
+                lite_report=(folder / "lite.html").is_file(),
+                summary_file=(folder / "summary.json").is_file(),
+                models=list(by_model),
+                targets=list(dict.fromkeys(row["target"] for row in shown)),
+                cell={(row["model"], row["target"]): row for row in shown},
+                by_model=by_model,
+                failures=[row for row in data["rows"] if row["verdict"] == "fail"],
+                skips=terminal.grouped_reasons(data["rows"], ("skipped", "info")),
+                remarks=terminal.grouped_reasons(data["rows"], ("pass",)),
+                shifts=beside["versions"],
+                nonfinite=terminal.grouped_nonfinite(beside["nonfinite"]),
+                load=found,
+                quantization=tables.get("quantization", []),
+                tables=list(tables),
+                charts=charts,
+                gauge=gauge,
+                worst=terminal.worst,
+                rule=terminal.rule,
+                signs=SIGNS,
+                words=WORDS,
+            )
+        )
     return path
 
 
 def write_again(folder: Path) -> None:
-    """Render the last comparison's report once more, because another one has come to lie beside it, to which it links.
+    """Render the last comparison's report once more, because something new lies beside it: a load test, the lite report.
 
-    Without a comparison, or with one of an older form, nothing is done.
+    Without a comparison, or with one of an older form, the page shows the load tests alone; with none of them, nothing is done.
     """
-    path = folder / "summary.json"
-    if not path.is_file():
-        return
-    data = read_json(path)
-    try:
-        summary.validate(data)
-    except jsonschema.ValidationError:
-        return
-    write(folder, data, tables_of(folder, data))
+    data = _last(folder)
+    if data is not None:
+        write(folder, data, tables_of(folder, data))
 
 
 def tables_of(folder: Path, data: dict[str, Any]) -> dict[str, Any]:
@@ -61,36 +103,36 @@ def templates(*folders: Path) -> jinja2.Environment:
         error=units.error,
         share=units.share,
         number=units.number,
+        count=units.count,
     )
     return environment
 
 
-def render(data: dict[str, Any], beside: dict[str, Any], *, note: str = "", lite_report: bool = False) -> str:
-    newest = _newest(data["rows"])
-    models = list(dict.fromkeys(row["model"] for row in newest))
-    return (
-        templates()
-        .get_template("report.html.j2")
-        .render(
-            summary=data,
-            note=note,
-            lite_report=lite_report,
-            models=models,
-            targets=list(dict.fromkeys(row["target"] for row in newest)),
-            cell={(row["model"], row["target"]): row for row in newest},
-            by_model={model: [row for row in newest if row["model"] == model] for model in models},
-            failures=[row for row in data["rows"] if row["verdict"] == "fail"],
-            skips=terminal.grouped_reasons(data["rows"], ("skipped", "info")),
-            remarks=terminal.grouped_reasons(data["rows"], ("pass",)),
-            shifts=beside["versions"],
-            nonfinite=terminal.grouped_nonfinite(beside["nonfinite"]),
-            charts=charts,
-            worst=terminal.worst,
-            rule=terminal.rule,
-            signs=SIGNS,
-            words=WORDS,
-        )
-    )
+def _last(folder: Path) -> dict[str, Any] | None:
+    """The last comparison's summary; else one without rows, of the time of the load test that lies here; else None."""
+    path = folder / "summary.json"
+    if path.is_file():
+        data = read_json(path)
+        try:
+            summary.validate(data)
+            return data
+        except jsonschema.ValidationError:
+            pass  # of an older form
+    measured = [load_files.read(folder, which) for which in load_files.KINDS]
+    newest = max((found for found in measured if found.entries), key=lambda found: found.created, default=None)
+    return summary.empty(newest.run_id, newest.created) if newest else None
+
+
+def _lite(folder: Path) -> dict[str, Any] | None:
+    """The lite report's document; None where there is none that can be used."""
+    from compare.quantization import document
+
+    try:
+        data = read_json(folder / "lite.json")
+        document.validate(data)
+    except (ArtifactError, jsonschema.ValidationError):
+        return None
+    return data
 
 
 def _newest(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

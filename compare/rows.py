@@ -47,6 +47,16 @@ class Row:
         """Seconds of every steady request, in the order of the blocks."""
         return np.concatenate([b.seconds for b in self.blocks]) if self.blocks else np.empty(0)
 
+    def kept_samples(self) -> dict[str, NDArray]:
+        """For ``samples.npz``: the seconds, how many calls each block had, and each block's CPU seconds (NaN: not told)."""
+        return {
+            self.key: self.samples,
+            f"{self.key}:calls": np.array([len(b.seconds) for b in self.blocks]),
+            f"{self.key}:cpu_seconds": np.array(
+                [np.nan if b.cpu_seconds is None else b.cpu_seconds for b in self.blocks]
+            ),
+        }
+
     @property
     def cpu_us(self) -> float | None:
         """CPU time per steady request, µs."""

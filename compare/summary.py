@@ -43,6 +43,13 @@ def compose(outcome: Outcome, *, created: datetime | None = None) -> dict[str, A
     return summary
 
 
+def empty(run_id: str, created: str) -> dict[str, Any]:
+    """A summary in which nothing was compared: the frame of a report that has load tests alone."""
+    versions = environment.versions()
+    summary = {"schema": 1, "run_id": run_id, "created": created, "host": environment.host(), "versions": versions}
+    return summary | _counted([])
+
+
 def with_device(summary: dict[str, Any], device: str, rows: Sequence[Row]) -> dict[str, Any]:
     """The summary with these rows in place of all that it had of ``<target>@<device>``; none takes the device out."""
     suffix = f"@{device}"
@@ -85,13 +92,13 @@ def tables(outcome: Outcome) -> dict[str, Any]:
 
 
 def write(folder: Path, summary: dict[str, Any], beside: dict[str, Any], outcome: Outcome) -> Path:
-    """Write the summary, and a copy with tables and raw samples (seconds) under ``history/<run_id>/``; its path."""
+    """Write the summary, and a copy with tables and raw samples (``Row.kept_samples``) under ``history/<run_id>/``; its path."""
     kept = folder / "history" / summary["run_id"]
     with write_whole(kept) as temporary:
         temporary.mkdir()
         for name, data in (("summary.json", summary), ("tables.json", beside)):
             (temporary / name).write_text(json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-        samples = {row.key: row.samples for row in outcome.rows if row.blocks}
+        samples = {name: kept for row in outcome.rows if row.blocks for name, kept in row.kept_samples().items()}
         np.savez_compressed(temporary / "samples.npz", **samples)  # type: ignore[arg-type]  # as in npz.py
     path = folder / "summary.json"
     write_json(path, summary)

@@ -54,3 +54,10 @@ def share(value: float | None) -> str:
 
 def number(value: float | None) -> str:
     return NOTHING if value is None else f"{value:.4g}"
+
+
+def count(value: float | None) -> str:
+    """Of a count or a rate: "12,480", "36.4"."""
+    if value is None:
+        return NOTHING
+    return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.1f}"

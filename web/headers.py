@@ -46,11 +46,12 @@ CONTENT_TYPES = {
     ".bin": "application/octet-stream",
     ".tflite": "application/octet-stream",
     ".wasm": "application/wasm",
+    ".csv": "text/csv; charset=utf-8",
     ".svg": "image/svg+xml",
     ".png": "image/png",
 }
 
-# The report is one file that also works opened from the disk: its script and style stand inside it.
+# The report is one file that also works opened from the disk: its style stands inside it, and in its charts' own files.
 REPORT_POLICY = "; ".join(
     (
         "default-src 'self'",

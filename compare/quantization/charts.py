@@ -1,59 +1,45 @@
-"""The quantization report's own charts as SVG text; axes and dress are those of ``compare/charts.py``."""
+"""The quantization report's own charts, on the sheet of ``compare/charts``."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from markupsafe import Markup, escape
-
-from compare import charts
+from compare import units
+from compare.charts import comparison, scales
+from compare.charts.canvas import ACCENT, INK, SOFT, TICK, WIDTH, Canvas, Chart, chart, width
 from compare.quantization.recommend import invoke_us
 from compare.quantization.tables import by_source, short, steps
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-WIDTH = 520
-LEFT, RIGHT, TOP = 62, 20, 12
 NO_ERROR = 1e-5  # standard deviations: where a tensor without any error stands on the logarithmic axis
+FEW = 40  # tensors, up to which each has a dot
 
 
-def latency(model: dict[str, Any]) -> Markup:
-    """predict() of every variant and of TensorFlow, in the form of the comparison's chart."""
-    named = [(row["variant"], t) for row in model["variants"] for t in row["latency"] if t["call"] == "predict"]
-    named += [(f"TF, {'all cores' if t['threads'] is None else '1 thread'}", t) for t in model["tensorflow"]]
-    return charts.latency(
-        [
-            {"target": name, "latency": [{"p50_ms": t["p50_us"] / 1e3, "p95_ms": t["p95_us"] / 1e3}]}
-            for name, t in named
-            if t["p50_us"]
-        ]
-    )
+def draw(document: dict[str, Any]) -> dict[str, Chart]:
+    """Every chart of the report by its name: ``latency-<model>``, ``size-``, ``calibration-``, ``graph-<model>-<variant>``."""
+    found: list[Chart | None] = []
+    for model in document["models"]:
+        m = model["model"]
+        timed = [(r["variant"], t) for r in model["variants"] for t in r["latency"] if t["call"] == "predict"]
+        timed += [(f"TF, {'all cores' if t['threads'] is None else '1 thread'}", t) for t in model["tensorflow"]]
+        times = [(name, {"p50_ms": t["p50_us"] / 1e3, "p95_ms": t["p95_us"] / 1e3}) for name, t in timed if t["p50_us"]]
+        found.append(comparison.latency(times, name=f"latency-{m}", title=f"{m}: predict() of every variant"))
+        sizes = [(r["variant"], float(r["bytes"]), invoke_us(r)) for r in model["variants"] if r["bytes"]]
+        sizes = [(variant, size, time) for variant, size, time in sizes if time is not None]
+        title = f"{m}: file size against the time of one invocation"
+        found.append(comparison.size_against_time(sizes, units.microseconds, name=f"size-{m}", title=title))
+        title = f"{m}: error over the number of calibration rows"
+        found.append(calibration(model["calibration"] or [], name=f"calibration-{m}", title=title))
+        for layers in model["layers"]:
+            title = f"{m} {layers['variant']}: error of each tensor in the order of execution"
+            found.append(along_the_graph(layers, name=f"graph-{m}-{layers['variant']}", title=title))
+    return {drawn.name: drawn for drawn in found if drawn}
 
 
-def size_against_time(model: dict[str, Any]) -> Markup:
-    """File size across, one invoke() up: down and left is better."""
-    points = [(r["bytes"], invoke_us(r), r["variant"]) for r in model["variants"] if r["bytes"]]
-    timed = [(float(size), time, name) for size, time, name in points if time is not None]
-    if len(timed) < 2:
-        return Markup("")
-    height = 250
-    across = charts.Axis([size for size, _, _ in timed], LEFT, WIDTH - RIGHT, margin=0.25)
-    up = charts.Axis([time for _, time, _ in timed], height - 34, TOP, margin=0.2)
-    parts = [charts.grid(across, TOP, height - 34, charts.units.size), _levels(up, charts.units.microseconds)]
-    taken = [(across(size) - 5, across(size) + 5, up(time)) for size, time, _ in timed]
-    for size, time, name in sorted(timed):
-        x, y = across(size), up(time)
-        at, level = charts.free_place(x, y, len(name) * charts.LETTER, WIDTH - RIGHT, taken)
-        leader = f'<line class="leader" x1="{x:.1f}" x2="{x:.1f}" y1="{y:.1f}" y2="{level + 5:.1f}"/>'
-        parts.append(
-            f'{leader if level < y - 4 else ""}<circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="3.6"/>'
-            f'<text class="label" x="{at:.1f}" y="{level + 4:.1f}">{escape(name)}</text>'
-        )
-    return charts.svg(WIDTH, height, parts, "file size against the time of one invocation")
-
-
-def calibration(points: Sequence[dict[str, Any]]) -> Markup:
+@chart
+def calibration(points: Sequence[dict[str, Any]]) -> Canvas | None:
     """Error in steps of the output (up) over the rows that int8 was calibrated with (across), both logarithmic.
 
     Rows of another source than the curve's stand beside it, with their name.
@@ -61,64 +47,43 @@ def calibration(points: Sequence[dict[str, Any]]) -> Markup:
     measured = [point for point in points if point["error_in_scales"]]
     right, wrong = by_source(measured) if measured else ([], [])
     if len(right) < 2:
-        return Markup("")
-    height = 190
-    across = charts.Axis([point["rows"] for point in measured], LEFT, WIDTH - RIGHT)
-    up = charts.Axis([point["error_in_scales"] for point in measured], height - 34, TOP + 8)
-    parts = [charts.grid(across, TOP, height - 34, lambda v: f"{v:g}"), _levels(up, lambda v: f"{v:g}")]
-    parts.append(_line([(across(point["rows"]), up(point["error_in_scales"])) for point in right]))
+        return None
+    canvas = Canvas(190, left=62, top=20)
+    canvas.across(*scales.log_range([point["rows"] for point in measured]), "{:g}".format, log=True)
+    canvas.up(*scales.log_range([point["error_in_scales"] for point in measured]), "{:.3g}".format, log=True)
+    canvas.axes.plot([p["rows"] for p in right], [p["error_in_scales"] for p in right], color=ACCENT, linewidth=1.5)
+    at = [(p["rows"], p["error_in_scales"]) for p in measured]
+    canvas.axes.plot(*zip(*at, strict=True), linestyle="", clip_on=False, **comparison.DOT)
     for point in measured:
-        x, y = across(point["rows"]), up(point["error_in_scales"])
-        beside = point in wrong
-        label = f"{point['source']}: {steps(point['error_in_scales'])}" if beside else steps(point["error_in_scales"])
-        at, anchor = (x - 9, "end") if beside else (x, "middle")
-        parts.append(
-            f'<circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="3.6"/>'
-            f'<text class="label" x="{at:.1f}" y="{y + 4 if beside else y - 9:.1f}" text-anchor="{anchor}">{escape(label)}</text>'
-        )
-    return charts.svg(WIDTH, height, parts, "error over the number of calibration rows")
+        x, y = canvas.place(point["rows"], point["error_in_scales"])
+        if point in wrong:
+            told = f"{point['source']}: {steps(point['error_in_scales'])}"
+            canvas.text(x - 9, y, told, ha="right", va="center_baseline")
+        else:
+            canvas.text(x, y + 8, steps(point["error_in_scales"]), ha="center")
+    return canvas
 
 
-def along_the_graph(found: dict[str, Any]) -> Markup:
+@chart
+def along_the_graph(found: dict[str, Any]) -> Canvas | None:
     """The error of every tensor in the order of execution, the first jump marked."""
     tensors = found["tensors"]
     if len(tensors) < 2:
-        return Markup("")
-    height = 190
-    up = charts.Axis([max(t["error"], NO_ERROR) for t in tensors], height - 34, TOP)
-
-    def place(i: int) -> float:
-        return LEFT + 6 + (WIDTH - RIGHT - LEFT - 12) * i / (len(tensors) - 1)
-
-    points = [(place(i), up(max(t["error"], NO_ERROR))) for i, t in enumerate(tensors)]
-    parts = [_levels(up, lambda v: f"{100 * v:g} %"), _line(points)]
-    if len(tensors) <= 40:
-        parts += [f'<circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="2.6"/>' for x, y in points]
-    for rank, number in enumerate(found["ranking"][:3], 1):
-        x, y = points[number]
-        parts.append(
-            f'<circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="4"/>'
-            f'<text class="label" x="{x:.1f}" y="{y - 8:.1f}" text-anchor="middle">{rank}</text>'
-        )
+        return None
+    errors = [max(t["error"], NO_ERROR) for t in tensors]
+    canvas = Canvas(190, left=62, right=20, top=20, bottom=40)
+    canvas.up(*scales.log_range(errors), lambda v: f"{100 * v:g} %", log=True)
+    canvas.axes.set_xlim(-0.15, len(tensors) - 0.85)
+    marker: dict[str, Any] = {"marker": "o", "markersize": 4.5} if len(tensors) <= FEW else {}
+    canvas.axes.plot(range(len(tensors)), errors, color=ACCENT, linewidth=1.5, clip_on=False, **marker)
     if (jump := found["first_jump"]) is not None:
-        x = points[jump][0]
-        parts.append(f'<line class="limit" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{height - 34}"/>')
+        canvas.axes.axvline(jump, color=INK, linewidth=1)
+    for rank, number in enumerate(found["ranking"][:3], 1):
+        x, y = canvas.place(number, errors[number])
+        canvas.axes.plot([number], [errors[number]], linestyle="", clip_on=False, **comparison.DOT)
+        canvas.text(x, y + 7, str(rank), ha="center")
     first, last = short(tensors[0]), short(tensors[-1])
-    parts.append(
-        f'<text class="tick" x="{LEFT}" y="{height - 18}">{escape(first)}</text>'
-        f'<text class="tick" x="{WIDTH - RIGHT}" y="{height - 4}" text-anchor="end">{escape(last)}</text>'
-    )
-    return charts.svg(WIDTH, height, parts, "error of each tensor in the order of execution")
-
-
-def _levels(axis: charts.Axis, text: Any) -> str:
-    """Horizontal grid lines with their values."""
-    return "".join(
-        f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{axis(v):.1f}" y2="{axis(v):.1f}"/>'
-        f'<text class="tick" x="{LEFT - 8}" y="{axis(v) + 3.5:.1f}" text-anchor="end">{text(v)}</text>'
-        for v in axis.ticks()
-    )
-
-
-def _line(points: Sequence[tuple[float, float]]) -> str:
-    return f'<polyline class="range" fill="none" points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in points)}"/>'
+    apart = width(first, TICK) + width(last, TICK) + 12 < WIDTH - canvas.left - canvas.right
+    canvas.text(canvas.left, 22, first, colour=SOFT, size=TICK)
+    canvas.text(WIDTH - canvas.right, 22 if apart else 8, last, colour=SOFT, size=TICK, ha="right")
+    return canvas

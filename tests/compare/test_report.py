@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import csv
+import json
 from dataclasses import replace
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from compare import report, summary
 from compare.bench import Block
 from compare.browser import Browser, missing_browser
+from compare.charts import comparison
 from compare.comparison import Outcome
 from compare.rows import Row
 from compare.shift import VersionShift
 from compare.verdict import Verdict, verify
-from models.artifacts import write_json
+from models.artifacts import REPOSITORY, write_json
+from tests.compare import load_shapes
 from tests.compare.cases import SPEC, evidence, predict
 
+AXE = REPOSITORY / "web" / "demo" / "node_modules" / "axe-core" / "axe.min.js"
 HOSTILE = "<script>document.title='broken'</script>&\"'"
 
 
@@ -75,9 +82,9 @@ def test_report_opens_from_a_file_without_request_or_error(written, open_report,
     assert [url for url in requests if not url.startswith("data:")] == [written.as_uri()]
     assert not troubles
     assert page.title().startswith("3 passed, 1 failed")
-    for heading in ("Parity", "Latency, one request at a time", "Size against error", "From version to version"):
+    for heading in ("Parity", "Latency, one request at a time", "Size against accuracy", "From version to version"):
         assert page.get_by_role("heading", name=heading).is_visible()
-    assert page.locator("svg.chart").count() == 2
+    assert page.locator("svg.chart").count() == 4
     assert page.locator("script").count() == 0
     assert HOSTILE in page.inner_text("main")
 
@@ -87,9 +94,212 @@ def test_report_says_every_verdict_without_colour(open_report):
     assert page.locator(".matrix .sign").all_inner_texts() == ["✓", "✓", "✓", "✗", "–"]
 
 
-def test_report_fits_a_phone(open_report):
+@pytest.mark.parametrize("load", [False, True])
+def test_report_fits_a_phone(open_report, written, load):
+    if load:
+        load_shapes.write_all(written.parent)
+        report.write_again(written.parent)
     page, *_ = open_report(width=375)
     assert page.evaluate("document.documentElement.scrollWidth") <= 375
+
+
+def test_what_was_not_measured_is_said_with_its_command(open_report):
+    page, *_ = open_report()
+    told = {
+        "Under load": "make loadtest",
+        "Latency over throughput": "make loadtest-search",
+        "Where the time goes": "make loadtest",
+        "Events under load": "make loadtest-events",
+    }
+    for heading, command in told.items():
+        section = page.locator("section", has=page.get_by_role("heading", name=heading, exact=True))
+        assert section.locator("p").all_inner_texts() == [f"not measured yet: {command}"]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_load_is_shown_with_its_charts_and_what_is_not_valid(open_report, written, scheme):
+    load_shapes.write_all(written.parent)
+    report.write_again(written.parent)
+    page, requests, troubles = open_report(scheme=scheme)
+    assert [url for url in requests if not url.startswith("data:")] == [written.as_uri()]
+    assert not troubles
+    load = page.locator("section", has=page.get_by_role("heading", name="Under load", exact=True))
+    loops = load.locator("tbody tr:not(.none) td:nth-child(3)").all_inner_texts()
+    assert loops == ["open", "open", "closed, 4 users"]  # edge-http, then serving-rest
+    assert load.locator(".mark").all_inner_texts() == ["✗ no", "✓ yes", "✓ yes"]
+    assert load_shapes.LATE in load.inner_text()
+    assert "1 × a wrong answer <b>" in load.inner_text()
+    events = page.locator("section", has=page.get_by_role("heading", name="Events under load"))
+    assert events.locator("figure h3").all_inner_texts() == [
+        "linear on serving-rest: publish",
+        "linear on serving-rest: kill",
+    ]
+    assert [text for text in ("version 3 available", "kill -9", "250 failed") if text in events.inner_text()]
+    colours = page.locator("figure svg.chart text").evaluate_all("all => all.map(t => getComputedStyle(t).fill)")
+    ink, soft = page.evaluate(
+        "['--ink', '--soft'].map(name => { const p = document.createElement('p'); p.style.color = `var(${name})`;"
+        " document.body.append(p); return getComputedStyle(p).color; })"
+    )
+    assert {ink, soft} <= set(colours)
+    assert ("22, 24, 29" in ink) == (scheme == "light")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("load", "{", "load.json cannot be used"),
+        ("load", '{"schema": 2, "cells": []}', "load.json is of form 2, not 1"),
+        ("load", '{"schema": 1, "run_id": "a", "created": "b", "cells": [{"model": "m"}]}', "no 'target'"),
+        ("load-curves", '{"schema": 1, "curves": 3}', "load-curves.json cannot be used"),
+        ("load-events", '{"schema": 1, "events": [{"model": NaN}]}', "NaN is no number"),
+    ],
+)
+def test_damaged_load_file_is_said_in_its_section_and_the_rest_stands(open_report, written, name, content, words):
+    load_shapes.write_all(written.parent)
+    (written.parent / f"{name}.json").write_text(content)
+    report.write_again(written.parent)
+    page, _, troubles = open_report()
+    assert not troubles
+    assert words in page.inner_text("main")
+    assert page.locator("svg.chart").count() > 4
+
+
+def test_load_test_without_a_comparison_has_a_report_too(tmp_path, chromium):
+    report.write_again(tmp_path)
+    assert not (tmp_path / "index.html").exists()
+    load_shapes.write_all(tmp_path)
+    report.write_again(tmp_path)
+    with chromium.context(width=1100, height=800, scheme="light", scale=1) as context:
+        page = context.new_page()
+        page.goto((tmp_path / "index.html").as_uri())
+        assert page.inner_text("h1") == "Nothing was compared"
+        assert page.get_by_text("not measured yet: make demo").is_visible()
+        assert page.locator("svg.chart").count() == 4  # the curves, the phases, two events
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("width", "scheme"), [(1400, "light"), (1400, "dark"), (390, "light")])
+def test_report_has_no_serious_accessibility_finding(open_report, written, width, scheme):
+    if not AXE.is_file():
+        pytest.skip("no axe-core here; `npm ci` in web/demo brings it")
+    load_shapes.write_all(written.parent)
+    report.write_again(written.parent)
+    page, *_ = open_report(width=width, scheme=scheme)
+    page.evaluate(AXE.read_text())
+    serious = page.evaluate("""async () => (await axe.run()).violations
+        .filter(({ impact }) => impact === "serious" || impact === "critical")
+        .map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join(" | ")}`)""")
+    assert serious == []
+
+
+def test_report_prints_without_cutting_anything_off(open_report, written):
+    load_shapes.write_all(written.parent)
+    report.write_again(written.parent)
+    page, *_ = open_report()
+    page.set_viewport_size({"width": 703, "height": 1000})  # A4 less its margins, in CSS pixels
+    page.emulate_media(media="print")
+    assert (
+        page.evaluate(
+            "[...document.querySelectorAll('table, svg')].map(e => e.getBoundingClientRect().right).filter(right => right > 703)"
+        )
+        == []
+    )
+    printed = page.pdf(format="A4")
+    assert printed.startswith(b"%PDF")
+    assert len(printed) > 20_000
+
+
+def test_every_chart_is_a_file_of_its_own(open_report, written):
+    load_shapes.write_all(written.parent)
+    report.write_again(written.parent)
+    page, _, troubles = open_report()
+    links = page.locator("figcaption a").evaluate_all("all => all.map(a => a.getAttribute('href'))")
+    assert len(links) == 2 * page.locator("svg.chart").count()
+    assert {path.name for path in (written.parent / "charts").iterdir()} == {
+        link.removeprefix("charts/") for link in links
+    }
+    for link in links:
+        path = written.parent / link
+        if link.endswith(".svg"):
+            root = ElementTree.parse(path).getroot()
+            size = tuple(int(float(root.get(side))) for side in ("width", "height"))
+            assert size[0] == 440
+            with Image.open(path.with_suffix(".png")) as picture:
+                assert picture.format == "PNG"
+                assert all(abs(p - 2 * s) <= 2 for p, s in zip(picture.size, size, strict=True))
+                assert picture.convert("RGB").getpixel((0, 0)) == (255, 255, 255)
+            page.goto(path.as_uri())
+    assert not troubles
+
+
+def test_same_data_give_the_same_files(written):
+    folder = written.parent
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    report.write_again(folder)
+    again = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert [str(path) for path in again if "charts" in str(path)]
+    differing = [path.name for path in again if path.name != "index.html" and again[path] != before.get(path)]
+    assert differing in ([], ["report.json"])  # which holds the note, and a second rendering has none
+
+
+def test_csv_and_json_hold_what_the_page_shows(written, open_report):
+    folder = written.parent
+    load_shapes.write_all(folder)
+    report.write_again(folder)
+    told = json.loads((folder / "report.json").read_text())
+    assert told["missing"] == {}
+    names = {path.stem for path in (folder / "csv").iterdir()}
+    assert {"parity", "latency", "cost", "load", "curves", "events"} <= names <= told.keys()
+    for name in names:
+        with (folder / "csv" / f"{name}.csv").open(newline="") as file:
+            table = list(csv.DictReader(file))
+        assert len(table) == len(told[name])
+        for read, row in zip(table, told[name], strict=True):
+            for column, value in row.items():
+                if isinstance(value, str):
+                    assert read[column] == value
+                elif value is None:
+                    assert read[column] == ""
+                else:
+                    assert float(read[column]) == value
+    p99 = next(row["latency_p99_ms"] for row in told["load"] if row["loop"] == "closed")
+    assert p99 == load_shapes.latencies(1.2)["p99"]
+    page, *_ = open_report()
+    links = page.locator("footer a").evaluate_all("all => all.map(a => a.getAttribute('href'))")
+    assert all((folder / link).is_file() for link in links)
+    assert {"report.json", "summary.json", "csv/parity.csv", "csv/events.csv"} <= set(links)
+
+
+def test_names_of_25_targets_do_not_touch(chromium, tmp_path):
+    times = [
+        (
+            f"lite-variant-{i}@tflite-runtime",
+            {"p50_ms": 1.1**i, "p95_ms": 1.3 * 1.1**i, "p99_ms": 2 * 1.1**i, "first_ms": 9.0},
+        )
+        for i in range(25)
+    ]
+    sizes = [(name, 1000.0 * (1 + i % 5), 10.0 * (1 + i // 5)) for i, (name, _) in enumerate(times)]
+    drawn = [
+        comparison.latency(times, name="a", title="a"),
+        comparison.starts(times, name="b", title="b"),
+        comparison.size_against_time(
+            [(f"lite-{i}@pi", *at) for i, (_, *at) in enumerate(sizes)], str, name="c", title="c"
+        ),
+    ]
+    for chart in drawn:
+        path = tmp_path / f"{chart.name}.svg"
+        path.write_text(chart.file)
+        with chromium.context(width=440, height=800, scheme="light", scale=1) as context:
+            page = context.new_page()
+            page.goto(path.as_uri())
+            boxes = page.evaluate("""[...document.querySelectorAll('text')].map(t => { const b = t.getBoundingClientRect();
+                return [t.textContent, b.left, b.right, b.top + 2, b.bottom - 2]; })""")
+        assert len(boxes) > 12
+        for i, (name, left, right, top, bottom) in enumerate(boxes):
+            assert left >= 0, name
+            assert right <= 441, name
+            for other, *box in boxes[i + 1 :]:
+                assert left >= box[1] or right <= box[0] or top >= box[3] or bottom <= box[2], f"{name} on {other}"
 
 
 def test_report_links_to_the_lite_report_once_that_lies_beside_it(open_report, written):

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
 import pytest
 
+from compare import report
 from models.artifacts import REPOSITORY, artifacts_root
+from tests.compare import load_shapes
 from web.local import command
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from export.bundle import Export
     from tests.web.conftest import StartApp
@@ -205,6 +208,25 @@ def test_report_is_served_with_a_policy_of_its_own_and_its_absence_said(start_ap
     found = httpx.get(f"{address}/report", follow_redirects=True)
     assert found.text.endswith("report")
     assert "style-src 'self' 'unsafe-inline'" in found.headers["content-security-policy"]
+
+
+def test_what_the_report_links_to_is_served_beside_it(start_app: StartApp, tmp_path: Path) -> None:
+    load_shapes.write_all(tmp_path)
+    report.write_again(tmp_path)
+    address = start_app(reports=tmp_path)
+    page = httpx.get(f"{address}/report/")
+    links = re.findall(r'href="([^"#:]+)"', page.text)
+    kinds = {
+        ".svg": "image/svg+xml",
+        ".png": "image/png",
+        ".csv": "text/csv; charset=utf-8",
+        ".json": "application/json",
+    }
+    assert {Path(link).suffix for link in links} == set(kinds)
+    for link in links:
+        found = httpx.get(f"{address}/report/{link}")
+        assert found.content == (tmp_path / link).read_bytes()
+        assert found.headers["content-type"] == kinds[Path(link).suffix]
 
 
 def test_model_that_could_not_be_converted_is_listed_with_its_reason(start_app: StartApp, tmp_path: Path) -> None:
