@@ -48,12 +48,11 @@ def make_programs(tried: Path) -> None:
 
 
 def apt_install(*packages: str) -> bool:
-    """Install Debian packages as root; False when that is not possible here. Services among them are not started."""
+    """Install Debian packages as root; False when that is not possible here."""
     if os.geteuid() != 0 or not shutil.which("apt-get"):
         return False
     print(f"setup: installing {' '.join(packages)} with apt-get", flush=True)
     options: dict[str, Any] = {"capture_output": True, "stdin": subprocess.DEVNULL}
     subprocess.run(["apt-get", "update", "-qq"], **options)
     install = ["apt-get", "install", "-qq", "-y", "--no-install-recommends", *packages]
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}  # invoke-rc.d(8)
-    return subprocess.run(install, env=environment, **options).returncode == 0
+    return subprocess.run(install, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"}, **options).returncode == 0

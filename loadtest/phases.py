@@ -86,7 +86,7 @@ TOLD: dict[str, list[_Told]] = {
         )
     ],
     "web-http": [
-        _Told(_Series("web_request_duration_seconds", SECOND, {"endpoint": "predict"}), told.queue, told.compute)
+        _Told(_Series("web_request_duration_seconds", SECOND, {"route": "predict"}), told.queue, told.compute)
         for told in _serving("rest")[:1]  # the page's server asks the model server by REST
     ],
 }
