@@ -53,6 +53,8 @@ class Drive:
         self._users = 0
         self._waiting: deque[tuple[int, float]] = deque()
         self._in_flight = 0
+        self._scheduled = 0  # given to a connection, or waiting for one
+        self._give_up = 0.0
         self._samples = Samples()
         self._due = arrivals(plan, worker=worker, workers=workers).tolist() if plan.loop == "open" else []
 
@@ -72,6 +74,7 @@ class Drive:
         """From ``start``, a moment of time.perf_counter(); what was seen, for Locust's master."""
         with _punctual():
             end = start + self._plan.duration
+            self._give_up = end + GIVE_UP_S
             cpu = _Cpu()
             watching = gevent.spawn(cpu.watch)
             try:
@@ -79,7 +82,7 @@ class Drive:
                 seconds = time.perf_counter() - start
             finally:
                 watching.kill()
-        for _ in range(self._in_flight + len(self._waiting)):
+        for _ in range(self._in_flight):
             self._samples.add(self._plan.duration, latency=NOTHING, service=NOTHING, lateness=0.0, error=LOST)
         part = self._samples.part(self._plan.duration, late_s=self._plan.late_ms / 1e3, keep=self._plan.keep_samples)
         for user in self._free:
@@ -112,14 +115,15 @@ class Drive:
                     timer.wait_until(moment)
                 elif number % AT_ONCE == 0:
                     gevent.sleep(0)
-                    if time.perf_counter() > end + GIVE_UP_S:
-                        return len(self._due) - number
+                    if time.perf_counter() > self._give_up:
+                        break
                 self._send(number, due, moment)
+                self._scheduled += 1
             timer.wait_until(end)
         finally:
             timer.close()
-            self._wait_for_answers()
-        return 0
+        self._wait_for_answers()
+        return len(self._due) - self._scheduled + len(self._waiting)
 
     def _send(self, number: int, due: float, moment: float) -> None:
         if self._free:
@@ -135,7 +139,7 @@ class Drive:
     def _answer(self, user: AskingUser, number: int, due: float, start: float) -> None:
         while True:
             self._ask(user, number, due, start)
-            if not self._waiting:
+            if not self._waiting or time.perf_counter() > self._give_up:
                 break
             number, due = self._waiting.popleft()
         self._in_flight -= 1

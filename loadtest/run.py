@@ -118,8 +118,12 @@ def compose(rows: list[dict[str, Any]], *, profile: str, workers: int) -> dict[s
         "workers": workers,
         "cells": rows,
     }
-    jsonschema.Draft202012Validator(schema()).validate(data)
+    validate(data)
     return data
+
+
+def validate(data: dict[str, Any]) -> None:
+    jsonschema.Draft202012Validator(schema()).validate(data)
 
 
 def write(folder: Path, data: dict[str, Any]) -> Path:
