@@ -64,6 +64,7 @@ class Drive:
         gevent.joinall([gevent.spawn(user.ask, self._questions[0]) for user in users])
         self._overhead_us = overhead_us(USERS[self._plan.target], self._environment, self._questions[0])
         self._free = users
+        gc.collect()
 
     def run(self, start: float) -> dict[str, Any]:
         """From ``start``, a moment of time.perf_counter(); what was seen, for Locust's master."""
@@ -204,7 +205,6 @@ class _Cpu:
 @contextmanager
 def _without_collections() -> Iterator[None]:
     """A collection in the generator would count as the server's."""
-    gc.collect()
     gc.disable()
     try:
         yield

@@ -25,7 +25,7 @@ from serving.local import free_ports
 
 # Seconds: for the workers to import and to connect, on a busy machine; from "go" to the schedule's start; what a run
 # may take beyond its schedule (patience for the last answers, histograms of a long run).
-START_LIMIT_S, LEAD_S, BEYOND_S = 60.0, 0.1, 60.0
+START_LIMIT_S, LEAD_S, BEYOND_S = 60.0, 0.2, 60.0
 
 
 class Master:
