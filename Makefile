@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup lock train export convert lite-report publish page build deploy-all demo check docker-check test test-fast test-all fuzz lint loadtest-search loadtest-events bench-serving bench-web edge-bundle edge-push edge-arm bench-edge compare-import status doctor down clean versions promote rollback
+.PHONY: help setup lock train export convert lite-report publish page build deploy-all demo check docker-check test test-fast test-all fuzz lint loadtest loadtest-web loadtest-search loadtest-events bench-serving bench-web edge-bundle edge-push edge-arm bench-edge compare-import status doctor down clean versions promote rollback
 
 PY := .venv/bin/python
 TIMED := $(PY) -m deploy.timed
@@ -94,6 +94,12 @@ lint: setup  ## ruff, the type checkers and the locks
 	$(PY) -m mypy models export lite serving edge web compare loadtest deploy
 	$(PY) -m deploy.page --check
 	$(PY) -m deploy.lock --check
+
+loadtest: deploy-all  ## load on every service, latency from when a request was due: make loadtest [PROFILE=smoke] [TARGETS=…] [MODELS=…] [WORKERS=1]
+	@$(PY) -m loadtest --profile "$(or $(PROFILE),smoke)" $(if $(TARGETS),--targets "$(TARGETS)") $(if $(MODELS),--models "$(MODELS)") $(if $(WORKERS),--workers "$(WORKERS)")
+
+loadtest-web: deploy-all  ## the same users on Locust's own page: make loadtest-web [TARGET=serving-rest] [MODEL=mlp]
+	@$(PY) -m loadtest.page $(if $(TARGET),--target "$(TARGET)") $(if $(MODEL),--model "$(MODEL)")
 
 loadtest-search: deploy-all  ## the highest rate with p99 under a bound, and its curve: make loadtest-search [TARGET=serving-rest] [MODEL=mlp] [P99=20]
 	@$(PY) -m loadtest.search $(if $(TARGET),--target "$(TARGET)") $(if $(MODEL),--model "$(MODEL)") $(if $(P99),--p99 "$(P99)")

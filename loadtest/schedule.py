@@ -18,17 +18,15 @@ def arrivals(plan: Plan, *, worker: int = 0, workers: int = 1) -> NDArray:
     """The moments, float64 [N], at which one of ``workers`` sends.
 
     Constant: every ``workers``-th of the whole schedule, beginning with its ``worker``-th. Poisson: a process of its own
-    at the whole rate divided by ``workers``; such processes together are one at the whole rate.
+    at the whole rate divided by ``workers``; such processes together are one at the whole rate. As many requests are sent
+    as the rate says: a Poisson process whose count is known has its arrivals anywhere with equal chance.
     """
     expected = [0.0, *np.cumsum([_requests(stage, before) for stage, before in _with_rate_before(plan.stages)])]
-    if plan.arrival == "constant":
-        count = round(expected[-1])
-        return _moments(plan.stages, expected, np.arange(worker, count, workers, dtype=float))
-    random = np.random.default_rng([plan.seed, worker])
-    mean = expected[-1] / workers
-    gaps = random.exponential(size=int(mean + 10 * np.sqrt(mean) + 20))  # 10 standard deviations more than are needed
-    passed = np.cumsum(gaps) * workers
-    return _moments(plan.stages, expected, passed[passed < expected[-1]])
+    everyone = np.arange(round(expected[-1]), dtype=float)
+    mine = everyone[worker::workers]
+    if plan.arrival == "poisson":
+        mine = np.sort(np.random.default_rng([plan.seed, worker]).uniform(0.0, expected[-1], len(mine)))
+    return _moments(plan.stages, expected, mine)
 
 
 def _moments(stages: Sequence[Stage], expected: Sequence[float], requests: NDArray) -> NDArray:
