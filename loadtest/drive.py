@@ -47,7 +47,7 @@ class Drive:
     def __init__(self, environment: Any, plan: Plan, *, worker: int, workers: int) -> None:
         self._environment, self._plan = environment, plan
         self._worker, self._workers = worker, workers
-        self._questions = questions_for(plan.target, plan.model)
+        self._questions = questions_for(plan.target, plan.model, plan.label)
         self._random = Random(f"{plan.seed}/{worker}")
         self._free: list[AskingUser] = []
         self._users = 0

@@ -35,6 +35,7 @@ class Plan:
     users: int = 0
     seconds: float = 0.0
     address: str | None = None  # host:port; None: the deployment's
+    label: str | None = None  # the model server's name for a version; None: the newest
     seed: int = 0
     check: float = 0.1  # share of the answers that is compared with the evidence; every status is looked at
     late_ms: float = 5.0  # a request that leaves later than this after it was due counts as late

@@ -82,9 +82,15 @@ class Question:
 
 
 def questions(
-    export: Export, protocol: str, count: int = 16, *, prefix: str = "", precision: str = "float32"
+    export: Export,
+    protocol: str,
+    count: int = 16,
+    *,
+    prefix: str = "",
+    precision: str = "float32",
+    label: str | None = None,
 ) -> list[Question]:
-    """Rows of the labelled evidence, one row a request, to the model's newest version.
+    """Rows of the labelled evidence, one row a request, to the model's newest version or to the one that has ``label``.
 
     ``protocol``: "rest" or "grpc"; ``prefix`` stands before REST's path; ``precision`` as in compare/tolerances.toml.
     """
@@ -98,10 +104,11 @@ def questions(
         )  # absolute or relative, whichever is kinder, as the verdict has it
     else:
         rows, tolerance, decision = _quantized(export, case, output, count)
+    path = f"{prefix}/v1/models/{export.model}{f'/labels/{label}' if label else ''}:predict"
     return [
         Question(
-            f"{prefix}/v1/models/{export.model}:predict" if protocol == "rest" else GRPC_PATH,
-            _rest(case.inputs, row) if protocol == "rest" else _grpc(export.model, case.inputs, row),
+            path if protocol == "rest" else GRPC_PATH,
+            _rest(case.inputs, row) if protocol == "rest" else _grpc(Spec(export.model, label=label), case.inputs, row),
             expected[row : row + 1],
             _rest_answer if protocol == "rest" else lambda body: _grpc_answer(body, output),
             tolerance,
@@ -132,9 +139,9 @@ def _rest_answer(body: bytes) -> NDArray:
     return np.array(json.loads(body)["predictions"])
 
 
-def _grpc(model: str, inputs: dict[str, NDArray], row: int) -> bytes:
-    asked = GrpcWording().predict(Spec(model), {name: values[row : row + 1] for name, values in inputs.items()}, ())
-    return asked.request.SerializeToString()
+def _grpc(asked: Spec, inputs: dict[str, NDArray], row: int) -> bytes:
+    made = GrpcWording().predict(asked, {name: values[row : row + 1] for name, values in inputs.items()}, ())
+    return made.request.SerializeToString()
 
 
 def _grpc_answer(body: bytes, output: str) -> NDArray:
@@ -149,6 +156,6 @@ def serialise_us(export: Export, protocol: str, *, times: int = 100) -> float:
         if protocol == "rest":
             _rest(case.inputs, number % case.rows)
         else:
-            _grpc(export.model, case.inputs, number % case.rows)
+            _grpc(Spec(export.model), case.inputs, number % case.rows)
         seconds.append(time.perf_counter() - start)
     return statistics.median(seconds) * 1e6

@@ -34,17 +34,21 @@ CHECKED = 0.1  # share of the answers that the task compares with the evidence; 
 MESSAGE_CHARACTERS = 200  # of an error; the rest of a long body says nothing more
 # On Locust's page: requests per second of a user, as long as the answers allow it.
 USER_RATE = 10
-_asked: dict[tuple[str, str], list[Question]] = {}
+_asked: dict[tuple[str, str, str | None], list[Question]] = {}
 
 
-def questions_for(target: str, model: str) -> list[Question]:
-    """The questions to one model's newest version on a target, made once."""
-    if (target, model) not in _asked:
+def questions_for(target: str, model: str, label: str | None = None) -> list[Question]:
+    """The questions to one model's newest version on a target, or to the one that has the label; made once."""
+    if (target, model, label) not in _asked:
         service = find_service(target)
-        _asked[target, model] = questions(
-            find_exports(models=[model])[-1], service.protocol, prefix=service.prefix, precision=service.precision
+        _asked[target, model, label] = questions(
+            find_exports(models=[model])[-1],
+            service.protocol,
+            prefix=service.prefix,
+            precision=service.precision,
+            label=label,
         )
-    return _asked[target, model]
+    return _asked[target, model, label]
 
 
 class AskingUser(User):
