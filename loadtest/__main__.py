@@ -12,10 +12,10 @@ from rich.console import Console
 
 from compare import terminal
 from compare.run import interruptible
-from loadtest import run, table
+from loadtest import results, run, table
 from loadtest.profiles import find_profile, profile_names
 from loadtest.services import SERVICES
-from models.artifacts import reports_root
+from models.artifacts import read_json, reports_root
 from models.errors import TargetError, run_cli
 
 
@@ -57,11 +57,11 @@ def main() -> int:
     screen = Console(stderr=True, highlight=False) if options.json else terminal.console()
     folder = reports_root()
     try:
-        data = run.run_profile(selection, tell=lambda line: screen.print(line, markup=False, soft_wrap=True))
+        content = run.run_profile(selection, tell=lambda line: screen.print(line, markup=False, soft_wrap=True))
     except KeyboardInterrupt:
         print(f"stopped; the last complete run stays in {folder / 'load.json'}", file=sys.stderr)
         return 130
-    page = run.write(folder, data)
+    data = read_json(results.write("load", content, folder=folder))
     if options.json:
         print(json.dumps(data, indent=2, ensure_ascii=False))
     else:
@@ -69,7 +69,9 @@ def main() -> int:
     failed, invalid = (sum(bool(cell[key]) for cell in data["cells"]) for key in ("failed", "invalid"))
     colour = "bold red" if failed or invalid else "bold green"
     counts = f"{len(data['cells'])} runs, {failed} with failed requests, {invalid} invalid"
-    screen.print(f"[{colour}]{counts}[/] in {time.monotonic() - start:.0f} s  report: {page}", soft_wrap=True)
+    page = folder / "index.html"
+    report = page if page.is_file() else folder / "load.json"
+    screen.print(f"[{colour}]{counts}[/] in {time.monotonic() - start:.0f} s  report: {report}", soft_wrap=True)
     return 1 if failed or invalid else 0
 
 

@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 READY_S, READY_AT_LEAST = 0.02, 2
 # A server that stands still for a second at 1000 requests per second; then requests wait, and count as late.
 CONNECTIONS = 1000
-# A schedule that is this far behind at its end is given up, seconds.
-GIVE_UP_S = 2.0
+# A schedule that is so far behind at its end is given up, seconds; one that is so far behind lets others go first again,
+# lest a rate that cannot be kept takes the whole machine.
+GIVE_UP_S, BEHIND_S = 2.0, 0.1
 # A user of a closed loop that was refused asks again after this, seconds: a refusal costs nothing, so it would spin.
 REFUSED_PAUSE_S = 0.01
 # The scheduler lets answers in after this many requests that were due at once.
@@ -53,6 +54,8 @@ class Drive:
         self._users = 0
         self._waiting: deque[tuple[int, float]] = deque()
         self._in_flight = 0
+        self._scheduled = 0  # given to a connection, or waiting for one
+        self._give_up = 0.0
         self._samples = Samples()
         self._due = arrivals(plan, worker=worker, workers=workers).tolist() if plan.loop == "open" else []
 
@@ -72,6 +75,7 @@ class Drive:
         """From ``start``, a moment of time.perf_counter(); what was seen, for Locust's master."""
         with _punctual():
             end = start + self._plan.duration
+            self._give_up = end + GIVE_UP_S
             cpu = _Cpu()
             watching = gevent.spawn(cpu.watch)
             try:
@@ -79,7 +83,7 @@ class Drive:
                 seconds = time.perf_counter() - start
             finally:
                 watching.kill()
-        for _ in range(self._in_flight + len(self._waiting)):
+        for _ in range(self._in_flight):
             self._samples.add(self._plan.duration, latency=NOTHING, service=NOTHING, lateness=0.0, error=LOST)
         part = self._samples.part(self._plan.duration, late_s=self._plan.late_ms / 1e3, keep=self._plan.keep_samples)
         for user in self._free:
@@ -112,14 +116,17 @@ class Drive:
                     timer.wait_until(moment)
                 elif number % AT_ONCE == 0:
                     gevent.sleep(0)
-                    if time.perf_counter() > end + GIVE_UP_S:
-                        return len(self._due) - number
+                    if (now := time.perf_counter()) > self._give_up:
+                        break
+                    if now > moment + BEHIND_S:
+                        _go_first(False)
                 self._send(number, due, moment)
+                self._scheduled += 1
             timer.wait_until(end)
         finally:
             timer.close()
-            self._wait_for_answers()
-        return 0
+        self._wait_for_answers()
+        return len(self._due) - self._scheduled + len(self._waiting)
 
     def _send(self, number: int, due: float, moment: float) -> None:
         if self._free:
@@ -135,7 +142,7 @@ class Drive:
     def _answer(self, user: AskingUser, number: int, due: float, start: float) -> None:
         while True:
             self._ask(user, number, due, start)
-            if not self._waiting:
+            if not self._waiting or time.perf_counter() > self._give_up:
                 break
             number, due = self._waiting.popleft()
         self._in_flight -= 1
@@ -211,11 +218,16 @@ def _punctual() -> Iterator[None]:
     On two busy cores it takes p99 of the lateness from 5 ms to 0.4 ms; niceness does little, because Linux weighs sessions.
     """
     gc.disable()
-    with contextlib.suppress(OSError, AttributeError):
-        os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(1))
+    _go_first(True)
     try:
         yield
     finally:
-        with contextlib.suppress(OSError, AttributeError):
-            os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+        _go_first(False)
         gc.enable()
+
+
+def _go_first(yes: bool) -> None:
+    """Real-time scheduling of this thread, or the usual one."""
+    with contextlib.suppress(OSError, AttributeError):
+        policy = os.SCHED_RR | os.SCHED_RESET_ON_FORK if yes else os.SCHED_OTHER
+        os.sched_setscheduler(0, policy, os.sched_param(int(yes)))

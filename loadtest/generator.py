@@ -57,6 +57,11 @@ class Generator:
             raise
         return self
 
+    @property
+    def pid(self) -> int:
+        """Of Locust's master, whose children the workers are."""
+        return self._process.pid
+
     def run(self, plan: Plan, *, during: Callable[[], None] | None = None) -> Outcome:
         """Put the plan's load on its target; ``during`` runs in a thread of this process while the load is on.
 

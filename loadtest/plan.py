@@ -8,6 +8,8 @@ from typing import Any
 from loadtest.services import find_service
 from models.errors import TargetError
 
+MOST_REQUESTS = 1e7  # 40 bytes each
+
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
@@ -50,6 +52,11 @@ class Plan:
                 )
             if any(not (stage.seconds > 0 and 0 <= stage.rate < float("inf")) for stage in self.stages):
                 raise TargetError("a stage lasts more than 0 s and has a rate of 0 or more requests per second")
+            if self.requests > MOST_REQUESTS:
+                raise TargetError(
+                    f"{self.requests:.3g} requests are more than the generator keeps in memory ({MOST_REQUESTS:.0g}); "
+                    "lower the rate or the time"
+                )
         elif self.loop == "closed":
             if self.users < 1 or not self.seconds > 0:
                 raise TargetError(
@@ -64,15 +71,18 @@ class Plan:
         return sum(stage.seconds for stage in self.stages) if self.loop == "open" else self.seconds
 
     @property
-    def rate(self) -> float | None:
-        """Requests per second that are asked for, over the whole schedule; None in a closed loop."""
-        if self.loop == "closed":
-            return None
+    def requests(self) -> float:
+        """How many an open loop sends."""
         before, total = 0.0, 0.0
         for stage in self.stages:
             total += stage.seconds * ((before + stage.rate) / 2 if stage.ramp else stage.rate)
             before = stage.rate
-        return total / self.duration
+        return total
+
+    @property
+    def rate(self) -> float | None:
+        """Requests per second that are asked for, over the whole schedule; None in a closed loop."""
+        return self.requests / self.duration if self.loop == "open" else None
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

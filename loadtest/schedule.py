@@ -45,7 +45,7 @@ def _into(stage: Stage, before: float, requests: NDArray) -> NDArray:
     if not stage.ramp or stage.rate == before:
         return requests / stage.rate
     slope = (stage.rate - before) / stage.seconds
-    return 2 * requests / (before + np.sqrt(np.maximum(before**2 + 2 * slope * requests, 0.0)))
+    return (np.sqrt(np.maximum(before**2 + 2 * slope * requests, 0.0)) - before) / slope
 
 
 def _requests(stage: Stage, before: float) -> float:

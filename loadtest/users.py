@@ -11,7 +11,7 @@ from itertools import cycle
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from locust import User, task  # isort: skip  # first: it patches the process for gevent
+from locust import User, constant_throughput, task  # isort: skip  # first: it patches the process for gevent
 
 import grpc
 import grpc.experimental.gevent
@@ -30,7 +30,10 @@ grpc.experimental.gevent.init_gevent()
 # An answer that takes longer counts as lost, seconds.
 PATIENCE_S = 10.0
 LOST = f"no answer within {PATIENCE_S:g} s"
+CHECKED = 0.1  # share of the answers that the task compares with the evidence; a plan says its own
 MESSAGE_CHARACTERS = 200  # of an error; the rest of a long body says nothing more
+# On Locust's page: requests per second of a user, as long as the answers allow it.
+USER_RATE = 10
 _asked: dict[tuple[str, str, str | None], list[Question]] = {}
 
 
@@ -49,12 +52,11 @@ def questions_for(target: str, model: str, label: str | None = None) -> list[Que
 
 
 class AskingUser(User):
-    """Asks ``model`` on ``target``; ``host`` is host:port, the deployment's where it is None."""
+    """Asks one model on ``target``; ``host`` is host:port, the deployment's where it is None."""
 
     abstract = True
     target: str
-    model = "mlp"
-    check = 0.1  # share of the answers that is compared with the evidence
+    wait_time = constant_throughput(USER_RATE)
 
     def __init__(self, environment: Any) -> None:
         super().__init__(environment)
@@ -68,7 +70,8 @@ class AskingUser(User):
         raise NotImplementedError
 
     def on_start(self) -> None:
-        self._questions: Iterator[Question] = cycle(questions_for(self.target, self.model))
+        self._model = self.environment.parsed_options.model
+        self._questions: Iterator[Question] = cycle(questions_for(self.target, self._model))
         self._random = Random(0)
 
     def on_stop(self) -> None:
@@ -81,11 +84,11 @@ class AskingUser(User):
         start = time.perf_counter()
         error, body = self.ask(question)
         seconds = time.perf_counter() - start
-        if error is None and self._random.random() < self.check:
+        if error is None and self._random.random() < CHECKED:
             error = question.wrong(body)
         self.environment.events.request.fire(
             request_type=self.target,
-            name=self.model,
+            name=self._model,
             response_time=seconds * 1e3,
             response_length=len(body),
             exception=RuntimeError(error) if error else None,
