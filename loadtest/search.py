@@ -3,13 +3,15 @@
     python -m loadtest.search --target serving-rest --model mlp --p99 20
 
 The rate is doubled until a bound is broken, then halved in between; each rate is asked in open loop several times and
-its median run counts, so that one busy moment decides nothing. A rate is held when p99 is under the bound, nothing
-failed, and the generator kept its schedule: where it did not, it is the limit, and the answer says so.
+its median run counts, and a rate is given up only when it was not held twice, so that one busy moment decides nothing.
+A rate is held when p99 is under the bound, nothing failed, and the generator kept its schedule: where it did not, it is
+the limit, and the answer says so.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import math
 import statistics
 from dataclasses import asdict, dataclass, field
@@ -22,10 +24,11 @@ from loadtest.generator import Generator, Plan, Stage
 from loadtest.histogram import percentiles
 from loadtest.results import write_curves
 from loadtest.services import SERVICES, find_service
+from loadtest.watched import Watched
 from models.errors import ModelError, TargetError, run_cli
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Sequence
 
     from loadtest.generator import Outcome
 
@@ -94,7 +97,7 @@ def search(model: str, target: str, *, bound_ms: float, measure: Callable[[float
 
     def held(rate: float) -> bool:
         points[rate] = measure(rate)
-        if points[rate].invalid:  # the limit of the generator, or only a busy moment
+        if points[rate].broken(bound_ms):  # or was it only a busy moment?
             points[rate] = measure(rate)
         return not points[rate].broken(bound_ms)
 
@@ -158,7 +161,7 @@ def median_point(rate: float, outcomes: list[Outcome]) -> Point:
 
 
 def search_all(
-    models: Iterable[str], targets: Iterable[str], *, bound_ms: float, seconds: float, workers: int
+    models: Sequence[str], targets: Sequence[str], *, bound_ms: float, seconds: float, workers: int
 ) -> list[Curve]:
     """Every model on every target of the running deployment."""
     curves = []
@@ -209,8 +212,10 @@ def main() -> int:
     exports = find_exports(models=models or None)
     if not exports:
         raise ModelError("there is no export to ask; run `make deploy-all` to train and export the models")
-    models = models or list(dict.fromkeys(export.model for export in exports))
-    curves = search_all(models, targets, bound_ms=bound, seconds=seconds, workers=options.workers)
+    newest = {export.model: export for export in exports}
+    for target, model in itertools.product(targets, newest):
+        Watched(target, newest[model])
+    curves = search_all(list(newest), targets, bound_ms=bound, seconds=seconds, workers=options.workers)
     path = write_curves([curve.to_json() for curve in curves])
     rows = [("model", "target", f"highest rate, p99 ≤ {bound:g} ms", "what ends it")]
     rows += [(curve.model, curve.target, _found(curve), curve.reason) for curve in curves]
