@@ -104,6 +104,7 @@ def test_unknown_model_is_an_error_with_its_name(generator):
     assert generator.run(OPEN).failed == 0  # the processes are as good as before
 
 
+@pytest.mark.slow
 def test_generator_that_cannot_keep_up_says_so(generator):
     outcome = generator.run(dataclasses.replace(OPEN, stages=(Stage(seconds=0.5, rate=200_000),)))
     assert outcome.invalid is not None
@@ -128,6 +129,7 @@ def test_error_of_during_is_the_callers(generator):
     assert generator.run(OPEN).failed == 0
 
 
+@pytest.mark.slow
 def test_worker_that_is_killed_is_an_error(services):
     with Generator(workers=2) as generator:
         family = psutil.Process(generator.pid).children(recursive=True)
@@ -142,6 +144,7 @@ def test_generator_of_no_workers_is_refused():
         Generator(workers=0)
 
 
+@pytest.mark.slow
 def test_generators_processes_end_with_whoever_started_them():
     program = "import time; from loadtest.generator import Generator\nwith Generator() as g: print(g.pid, flush=True); time.sleep(60)"
     parent = subprocess.Popen([sys.executable, "-c", program], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
