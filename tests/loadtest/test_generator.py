@@ -98,6 +98,14 @@ def test_refused_requests_are_failures(generator, plan, target, reason):
     assert outcome.row()["rate"] == 0
 
 
+@pytest.mark.slow
+def test_connections_that_a_service_ended_while_idle_are_opened_again(generator):
+    """The edge service ends a connection that is idle for 9 s; that is no failed request."""
+    stages = (Stage(seconds=0.5, rate=40), Stage(seconds=11, rate=0), Stage(seconds=0.5, rate=40))
+    outcome = generator.run(dataclasses.replace(OPEN, target="edge-http", stages=stages))
+    assert (outcome.sent, outcome.failed) == (40, 0), outcome.errors
+
+
 def test_unknown_model_is_an_error_with_its_name(generator):
     with pytest.raises(TargetError, match="no export of a model named 'mlq'; there are: "):
         generator.run(dataclasses.replace(OPEN, model="mlq"))
