@@ -67,6 +67,8 @@ class Drive:
             count = len(range(self._worker, self._plan.users, self._workers))
         users = [self._new_user() for _ in range(count)]
         gevent.joinall([gevent.spawn(user.ask, self._questions[0]) for user in users])
+        if self._plan.loop == "open":
+            users = [user for user in users for _ in range(user.at_once)]
         self._overhead_us = overhead_us(USERS[self._plan.target], self._environment, self._questions[0])
         self._free = users
         gc.collect()
@@ -133,6 +135,7 @@ class Drive:
             user = self._free.pop()  # the one used last: its connection is warm
         elif self._users < CONNECTIONS:
             user = self._new_user()
+            self._free += [user] * (user.at_once - 1)
         else:
             self._waiting.append((number, due))
             return
