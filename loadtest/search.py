@@ -28,7 +28,7 @@ from loadtest.watched import Watched
 from models.errors import ModelError, TargetError, run_cli
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from loadtest.generator import Outcome
 
@@ -162,16 +162,13 @@ def median_point(rate: float, outcomes: list[Outcome]) -> Point:
 
 def search_all(
     models: Sequence[str], targets: Sequence[str], *, bound_ms: float, seconds: float, workers: int
-) -> list[Curve]:
+) -> Iterator[Curve]:
     """Every model on every target of the running deployment."""
-    curves = []
     with Generator(workers=workers) as generator:
         for target in targets:
             for model in models:
                 print(f"{model} on {target}, p99 under {bound_ms:g} ms:", flush=True)
-                measured(
-                    generator, model, target, START_RATE, repeats=1
-                )  # connections, caches: the first run is slower
+                measured(generator, model, target, START_RATE, repeats=1)  # the first run is slower
 
                 def measure(rate: float, model: str = model, target: str = target) -> Point:
                     point = measured(generator, model, target, rate, seconds=seconds)
@@ -179,17 +176,17 @@ def search_all(
                     print(f"  {rate:8.0f}/s  p50 {_ms(point.p50_ms)}  p99 {_ms(point.p99_ms)}  {verdict}", flush=True)
                     return point
 
-                curves.append(search(model, target, bound_ms=bound_ms, measure=measure))
-                print(f"  held: {_found(curves[-1])}; {curves[-1].reason}", flush=True)
-    return curves
+                curve = search(model, target, bound_ms=bound_ms, measure=measure)
+                print(f"  held: {_found(curve)}; {curve.reason}", flush=True)
+                yield curve
 
 
 def _found(curve: Curve) -> str:
     """The highest rate; where the generator was the limit, the server may hold more."""
     if curve.highest is None:
         return "none"
-    by_generator = any(point.invalid and point.rate_asked > curve.highest.rate_asked for point in curve.points)
-    return f"{'at least ' if by_generator else ''}{curve.highest.rate_asked:.0f}/s"
+    above = next((point for point in curve.points if point.rate_asked > curve.highest.rate_asked), None)
+    return f"{'at least ' if above and above.invalid else ''}{curve.highest.rate_asked:.0f}/s"
 
 
 def _ms(figure: float | None) -> str:
@@ -215,8 +212,13 @@ def main() -> int:
     newest = {export.model: export for export in exports}
     for target, model in itertools.product(targets, newest):
         Watched(target, newest[model])
-    curves = search_all(list(newest), targets, bound_ms=bound, seconds=seconds, workers=options.workers)
-    path = write_curves([curve.to_json() for curve in curves])
+    curves: list[Curve] = []
+    try:
+        for curve in search_all(list(newest), targets, bound_ms=bound, seconds=seconds, workers=options.workers):
+            curves.append(curve)
+    finally:  # what was found before an interrupt is kept
+        if curves:
+            path = write_curves([curve.to_json() for curve in curves])
     rows = [("model", "target", f"highest rate, p99 ≤ {bound:g} ms", "what ends it")]
     rows += [(curve.model, curve.target, _found(curve), curve.reason) for curve in curves]
     print(f"\n{columns(rows)}\n\nThe curves are in {path}")

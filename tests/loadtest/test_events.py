@@ -10,13 +10,14 @@ import jsonschema
 import pytest
 
 from loadtest import events, results
-from loadtest.generator import Generator
 from loadtest.private_deployment import private_deployment
 from models.artifacts import artifacts_root, fingerprint
 from models.errors import ModelError
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from loadtest.generator import Generator
 
 SECONDS = {"publish": 5.0, "rollback": 6.0, "kill": 8.0}  # shorter than the command's own
 ASKED = {"publish": "serving-rest", "rollback": "serving-grpc", "kill": "serving-rest"}
@@ -27,10 +28,10 @@ def repository_now() -> str:
 
 
 @pytest.mark.slow
-def test_nothing_fails_but_where_the_server_is_killed(tmp_path: Path) -> None:
+def test_nothing_fails_but_where_the_server_is_killed(generator: Generator, tmp_path: Path) -> None:
     before = repository_now()
     rows = {}
-    with Generator() as generator, private_deployment("mlp") as deployment:
+    with private_deployment("mlp") as deployment:
         first = deployment.version
         for event in events.EVENTS:
             shorter = dataclasses.replace(event, seconds=SECONDS[event.name])

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from loadtest import results
-from loadtest.generator import Generator
 from loadtest.search import BEYOND, FINE, LEAST_POINTS, Curve, Point, measured, positive, search
 from models.artifacts import artifacts_root
 from models.errors import ArtifactError, TargetError
@@ -20,6 +19,8 @@ from serving.local import local_server
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from loadtest.generator import Generator
 
 BOUND_MS = 20.0
 
@@ -121,12 +122,11 @@ def test_curves_replace_those_of_the_same_model_and_target(tmp_path: Path) -> No
 
 
 @pytest.mark.slow
-def test_a_rate_is_measured_on_a_real_server() -> None:
+def test_a_rate_is_measured_on_a_real_server(generator: Generator) -> None:
     config = artifacts_root() / "repository" / "models.config"
-    with Generator() as generator:
-        with local_server(config, engine="litert") as server:
-            one = measured(generator, "mlp", "serving-rest", 200.0, seconds=0.5, address=server.rest_address)
-        gone = measured(generator, "mlp", "serving-rest", 200.0, repeats=1, address=server.rest_address)
+    with local_server(config, engine="litert") as server:
+        one = measured(generator, "mlp", "serving-rest", 200.0, seconds=0.5, address=server.rest_address)
+    gone = measured(generator, "mlp", "serving-rest", 200.0, repeats=1, address=server.rest_address)
     assert one.failed == 0
     assert one.rate_asked == 200
     assert one.p50_ms is not None
