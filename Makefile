@@ -19,7 +19,7 @@ export MAKE_RUN := $(shell date +%s%N)
 
 help:  ## this list
 	@echo "Export once, run everywhere, prove it: make deploy-all demo"
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r goal text; do printf '  make %-14s %s\n' "$$goal" "$$text"; done
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r goal text; do printf '  make %-16s %s\n' "$$goal" "$$text"; done
 
 deploy-all: build  ## set up, train, export, convert, publish, start every service, show its address
 	@$(TIMED) deploy --table -- $(PY) -m deploy up
