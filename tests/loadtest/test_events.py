@@ -94,6 +94,14 @@ def test_one_failed_request_breaks_a_publication() -> None:
     assert "1 requests failed: HTTP 404" in events.table([row()])
 
 
+def test_table_says_from_when_to_when_requests_failed() -> None:
+    failed = [0, 3, 0, 4, 0]
+    timeline = [{"at_s": 0.25 * number, "failed": count} for number, count in enumerate(failed)]
+    assert events.failing(row(timeline=timeline)) == "0.25–1 s"
+    assert events.failing(row(timeline=timeline[:4])) == "0.25–the end"
+    assert events.failing(row(timeline=timeline[:1])) == "–"
+
+
 def test_events_of_another_form_are_not_written(tmp_path: Path) -> None:
     with pytest.raises(jsonschema.ValidationError):
         results.write_events([row(event="earthquake")], folder=tmp_path)
