@@ -111,12 +111,13 @@ def search(model: str, target: str, *, bound_ms: float, measure: Callable[[float
         while low and high - low > FINE * high:
             middle = (low + high) / 2
             low, high = (middle, high) if held(middle) else (low, middle)
-        if past >= BEYOND * low or not held(BEYOND * low):
-            break
-        low, high = BEYOND * low, 2 * BEYOND * low  # it was a busy moment that was not held
-    while len(points) < LEAST_POINTS and not points[max(points)].invalid:
-        held(2 * max(points))
-    return _curve(model, target, bound_ms, points, low, points[high].broken(bound_ms))
+        if not low and len(points) < LEAST_POINTS:
+            high = 2 * high
+        elif low and past < BEYOND * low and held(BEYOND * low):  # it was a busy moment that was not held
+            low, high = BEYOND * low, 2 * BEYOND * low
+        else:
+            reason = points[high if low else START_RATE].broken(bound_ms)
+            return _curve(model, target, bound_ms, points, low, reason)
 
 
 def _curve(model: str, target: str, bound_ms: float, points: dict[float, Point], highest: float, reason: str) -> Curve:

@@ -72,12 +72,13 @@ def test_one_busy_moment_of_the_generator_ends_nothing() -> None:
     assert curve.highest.rate_asked > 730 * (1 - FINE)
 
 
-def test_one_busy_moment_of_the_server_ends_nothing() -> None:
+@pytest.mark.parametrize("busy", [{1, 2}, {3}, {5, 6}, {8, 9}])
+def test_one_busy_moment_of_the_server_ends_nothing(busy: set[int]) -> None:
     asked: list[float] = []
 
     def measure(rate: float) -> Point:
         asked.append(rate)
-        return point(rate, 80.0 if rate > 2000 or len(asked) == 3 else 5.0)
+        return point(rate, 80.0 if rate > 2000 or len(asked) in busy else 5.0)
 
     curve = found(measure)
     assert curve.highest is not None
