@@ -59,7 +59,7 @@ def main() -> int:
     try:
         content = run.run_profile(selection, tell=lambda line: screen.print(line, markup=False, soft_wrap=True))
     except KeyboardInterrupt:
-        print(f"stopped; the last complete run stays in {folder / 'load.json'}", file=sys.stderr)
+        print(f"stopped; nothing is written, {folder / 'load.json'} is as it was", file=sys.stderr)
         return 130
     data = read_json(results.write("load", content, folder=folder))
     if options.json:

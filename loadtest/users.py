@@ -30,6 +30,8 @@ grpc.experimental.gevent.init_gevent()
 # An answer that takes longer counts as lost, seconds.
 PATIENCE_S = 10.0
 LOST = f"no answer within {PATIENCE_S:g} s"
+# A connection that was idle for this long is looked at before it is used: the edge service ends one after 9 s.
+IDLE_S = 1.0
 CHECKED = 0.1  # share of the answers that the task compares with the evidence; a plan says its own
 MESSAGE_CHARACTERS = 200  # of an error; the rest of a long body says nothing more
 # On Locust's page: requests per second of a user, as long as the answers allow it.
@@ -104,9 +106,12 @@ class HttpAskingUser(AskingUser):
     def __init__(self, environment: Any) -> None:
         super().__init__(environment)
         self._socket: Any = None
+        self._used = 0.0
 
     def ask(self, question: Question) -> tuple[str | None, bytes]:
         try:
+            if self._socket is not None and time.perf_counter() > self._used + IDLE_S and self._is_closed():
+                self.close()
             if self._socket is None:
                 host, _, number = self.address.rpartition(":")
                 self._socket = socket.create_connection((host, int(number)), timeout=PATIENCE_S)
@@ -123,11 +128,24 @@ class HttpAskingUser(AskingUser):
         except (OSError, HTTPParseError) as error:
             self.close()
             return f"{error.strerror if isinstance(error, OSError) and error.strerror else error}", b""
+        self._used = time.perf_counter()
         if not answer.should_keep_alive():
             self.close()
         if answer.status_code == 200:
             return None, answer.body
         return f"HTTP {answer.status_code}: {answer.body[:MESSAGE_CHARACTERS].decode(errors='replace')}", answer.body
+
+    def _is_closed(self) -> bool:
+        """Whether the server has ended the connection while nothing was asked: its right, and no failed request."""
+        self._socket.settimeout(0)
+        try:
+            return not self._socket.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+        finally:
+            self._socket.settimeout(PATIENCE_S)
 
     def close(self) -> None:
         if self._socket is not None:

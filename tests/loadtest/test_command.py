@@ -154,7 +154,7 @@ def test_interrupt_leaves_no_process_and_no_half_run(services, tmp_path: Path, s
     running.send_signal(signal.SIGINT)
     _, said = running.communicate(timeout=60)
     assert running.returncode == 130
-    assert said == f"stopped; the last complete run stays in {tmp_path / 'load.json'}\n"
+    assert said == f"stopped; nothing is written, {tmp_path / 'load.json'} is as it was\n"
     assert all(map(is_gone, family))
     assert not list(tmp_path.iterdir())
 

@@ -98,12 +98,21 @@ def test_refused_requests_are_failures(generator, plan, target, reason):
     assert outcome.row()["rate"] == 0
 
 
+@pytest.mark.slow
+def test_connections_that_a_service_ended_while_idle_are_opened_again(generator):
+    """The edge service ends a connection that is idle for 9 s; that is no failed request."""
+    stages = (Stage(seconds=0.5, rate=40), Stage(seconds=11, rate=0), Stage(seconds=0.5, rate=40))
+    outcome = generator.run(dataclasses.replace(OPEN, target="edge-http", stages=stages))
+    assert (outcome.sent, outcome.failed) == (40, 0), outcome.errors
+
+
 def test_unknown_model_is_an_error_with_its_name(generator):
     with pytest.raises(TargetError, match="no export of a model named 'mlq'; there are: "):
         generator.run(dataclasses.replace(OPEN, model="mlq"))
     assert generator.run(OPEN).failed == 0  # the processes are as good as before
 
 
+@pytest.mark.slow
 def test_generator_that_cannot_keep_up_says_so(generator):
     outcome = generator.run(dataclasses.replace(OPEN, stages=(Stage(seconds=0.5, rate=200_000),)))
     assert outcome.invalid is not None
@@ -128,6 +137,7 @@ def test_error_of_during_is_the_callers(generator):
     assert generator.run(OPEN).failed == 0
 
 
+@pytest.mark.slow
 def test_worker_that_is_killed_is_an_error(services):
     with Generator(workers=2) as generator:
         family = psutil.Process(generator.pid).children(recursive=True)
@@ -142,6 +152,7 @@ def test_generator_of_no_workers_is_refused():
         Generator(workers=0)
 
 
+@pytest.mark.slow
 def test_generators_processes_end_with_whoever_started_them():
     program = "import time; from loadtest.generator import Generator\nwith Generator() as g: print(g.pid, flush=True); time.sleep(60)"
     parent = subprocess.Popen([sys.executable, "-c", program], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
