@@ -160,13 +160,23 @@ def run_events(model: str, *, rate: float = RATE) -> list[dict[str, Any]]:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    cells = [("event", "target", "requests", "failed", "may fail", "p50", "p99", "max", "verdict")]
+    cells = [("event", "target", "requests", "failed", "may fail", "failing", "p50", "p99", "max", "verdict")]
     for row in rows:
         allowed = "any" if row["allowed_failed"] is None else str(row["allowed_failed"])
         times = (_ms(row["latency_ms"][name]) for name in ("p50", "p99", "max"))
         asked = (row["event"], row["target"], str(row["sent"]), str(row["failed"]), allowed)
-        cells.append((*asked, *times, broken(row) or "fine"))
+        cells.append((*asked, failing(row), *times, broken(row) or "fine"))
     return columns(cells)
+
+
+def failing(row: dict[str, Any]) -> str:
+    """From when to when requests were due that failed, "1.8–7.5 s" of the schedule; a gRPC client waits before it tries again."""
+    bins = [number for number, one in enumerate(row["timeline"]) if one["failed"]]
+    if not bins:
+        return "–"
+    after = row["timeline"][bins[-1] + 1 :]
+    end = f"{after[0]['at_s']:g} s" if after else "the end"
+    return f"{row['timeline'][bins[0]]['at_s']:g}–{end}"
 
 
 def _ms(figure: float | None) -> str:

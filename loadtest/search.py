@@ -28,7 +28,7 @@ from loadtest.watched import Watched
 from models.errors import ModelError, TargetError, run_cli
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from loadtest.generator import Outcome
 
@@ -111,12 +111,13 @@ def search(model: str, target: str, *, bound_ms: float, measure: Callable[[float
         while low and high - low > FINE * high:
             middle = (low + high) / 2
             low, high = (middle, high) if held(middle) else (low, middle)
-        if past >= BEYOND * low or not held(BEYOND * low):
-            break
-        low, high = BEYOND * low, 2 * BEYOND * low  # it was a busy moment that was not held
-    while len(points) < LEAST_POINTS and not points[max(points)].invalid:
-        held(2 * max(points))
-    return _curve(model, target, bound_ms, points, low, points[high].broken(bound_ms))
+        if not low and len(points) < LEAST_POINTS:
+            high = 2 * high
+        elif low and past < BEYOND * low and held(BEYOND * low):  # it was a busy moment that was not held
+            low, high = BEYOND * low, 2 * BEYOND * low
+        else:
+            reason = points[high if low else START_RATE].broken(bound_ms)
+            return _curve(model, target, bound_ms, points, low, reason)
 
 
 def _curve(model: str, target: str, bound_ms: float, points: dict[float, Point], highest: float, reason: str) -> Curve:
@@ -162,16 +163,13 @@ def median_point(rate: float, outcomes: list[Outcome]) -> Point:
 
 def search_all(
     models: Sequence[str], targets: Sequence[str], *, bound_ms: float, seconds: float, workers: int
-) -> list[Curve]:
+) -> Iterator[Curve]:
     """Every model on every target of the running deployment."""
-    curves = []
     with Generator(workers=workers) as generator:
         for target in targets:
             for model in models:
                 print(f"{model} on {target}, p99 under {bound_ms:g} ms:", flush=True)
-                measured(
-                    generator, model, target, START_RATE, repeats=1
-                )  # connections, caches: the first run is slower
+                measured(generator, model, target, START_RATE, repeats=1)  # the first run is slower
 
                 def measure(rate: float, model: str = model, target: str = target) -> Point:
                     point = measured(generator, model, target, rate, seconds=seconds)
@@ -179,17 +177,17 @@ def search_all(
                     print(f"  {rate:8.0f}/s  p50 {_ms(point.p50_ms)}  p99 {_ms(point.p99_ms)}  {verdict}", flush=True)
                     return point
 
-                curves.append(search(model, target, bound_ms=bound_ms, measure=measure))
-                print(f"  held: {_found(curves[-1])}; {curves[-1].reason}", flush=True)
-    return curves
+                curve = search(model, target, bound_ms=bound_ms, measure=measure)
+                print(f"  held: {_found(curve)}; {curve.reason}", flush=True)
+                yield curve
 
 
 def _found(curve: Curve) -> str:
     """The highest rate; where the generator was the limit, the server may hold more."""
     if curve.highest is None:
         return "none"
-    by_generator = any(point.invalid and point.rate_asked > curve.highest.rate_asked for point in curve.points)
-    return f"{'at least ' if by_generator else ''}{curve.highest.rate_asked:.0f}/s"
+    above = next((point for point in curve.points if point.rate_asked > curve.highest.rate_asked), None)
+    return f"{'at least ' if above and above.invalid else ''}{curve.highest.rate_asked:.0f}/s"
 
 
 def _ms(figure: float | None) -> str:
@@ -215,8 +213,13 @@ def main() -> int:
     newest = {export.model: export for export in exports}
     for target, model in itertools.product(targets, newest):
         Watched(target, newest[model])
-    curves = search_all(list(newest), targets, bound_ms=bound, seconds=seconds, workers=options.workers)
-    path = write_curves([curve.to_json() for curve in curves])
+    curves: list[Curve] = []
+    try:
+        for curve in search_all(list(newest), targets, bound_ms=bound, seconds=seconds, workers=options.workers):
+            curves.append(curve)
+    finally:  # what was found before an interrupt is kept
+        if curves:
+            path = write_curves([curve.to_json() for curve in curves])
     rows = [("model", "target", f"highest rate, p99 ≤ {bound:g} ms", "what ends it")]
     rows += [(curve.model, curve.target, _found(curve), curve.reason) for curve in curves]
     print(f"\n{columns(rows)}\n\nThe curves are in {path}")

@@ -10,13 +10,14 @@ import jsonschema
 import pytest
 
 from loadtest import events, results
-from loadtest.generator import Generator
 from loadtest.private_deployment import private_deployment
 from models.artifacts import artifacts_root, fingerprint
 from models.errors import ModelError
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from loadtest.generator import Generator
 
 SECONDS = {"publish": 5.0, "rollback": 6.0, "kill": 8.0}  # shorter than the command's own
 ASKED = {"publish": "serving-rest", "rollback": "serving-grpc", "kill": "serving-rest"}
@@ -27,10 +28,10 @@ def repository_now() -> str:
 
 
 @pytest.mark.slow
-def test_nothing_fails_but_where_the_server_is_killed(tmp_path: Path) -> None:
+def test_nothing_fails_but_where_the_server_is_killed(generator: Generator, tmp_path: Path) -> None:
     before = repository_now()
     rows = {}
-    with Generator() as generator, private_deployment("mlp") as deployment:
+    with private_deployment("mlp") as deployment:
         first = deployment.version
         for event in events.EVENTS:
             shorter = dataclasses.replace(event, seconds=SECONDS[event.name])
@@ -91,6 +92,14 @@ def test_one_failed_request_breaks_a_publication() -> None:
     assert events.broken(row(allowed_failed=None)) == ""
     assert events.broken(row(failed=0, errors=[], invalid="late")) == "late"
     assert "1 requests failed: HTTP 404" in events.table([row()])
+
+
+def test_table_says_from_when_to_when_requests_failed() -> None:
+    failed = [0, 3, 0, 4, 0]
+    timeline = [{"at_s": 0.25 * number, "failed": count} for number, count in enumerate(failed)]
+    assert events.failing(row(timeline=timeline)) == "0.25–1 s"
+    assert events.failing(row(timeline=timeline[:4])) == "0.25–the end"
+    assert events.failing(row(timeline=timeline[:1])) == "–"
 
 
 def test_events_of_another_form_are_not_written(tmp_path: Path) -> None:

@@ -109,16 +109,36 @@ def test_a_server_without_a_page_tells_nothing(free_port):
     assert found == {"serialise": 3.0, "wire": None, "server": None, "queue": None, "compute": None}
 
 
-def test_a_restarted_server_counts_from_nought():
-    name = "model_server_request_seconds"
-    labels = {"model": "mlp", "protocol": "rest"}
+def grown(name: str, seconds: float, requests: float = 10, **labels: str) -> phases.Counters:
+    """What a page that was empty before tells of a histogram."""
+    key = frozenset(labels.items())
+    return {(f"{name}_count", key): requests, (f"{name}_sum", key): seconds}
 
+
+def test_behind_the_web_app_stands_the_model_server():
+    serving = {"model": "mlp", "version": "2", "signature": "serving_default", "protocol": "rest"}
+    after = {
+        **grown("web_request_duration_seconds", 0.04, route="predict"),
+        **grown("web_request_duration_seconds", 9.0, route="index"),
+        **grown("model_server_request_seconds", 0.02, **serving, phase="total"),
+        **grown("model_server_request_seconds", 0.003, **serving, phase="queue"),
+        **grown("model_server_request_seconds", 0.01, **serving, phase="compute"),
+    }
+    service = HdrHistogram(1, 10**6, 3)
+    service.record_value(5000)
+    outcome = SimpleNamespace(plan=SimpleNamespace(target="web-http", model="mlp"), service=service)
+    found = phases.phases({}, after, outcome, 40.0)
+    assert found == pytest.approx(
+        {"serialise": 40, "wire": 1000, "server": 2700, "queue": 300, "compute": 1000}, rel=0.01
+    )
+
+
+def test_a_restarted_server_counts_from_nought():
     def page(requests: float, seconds: float) -> phases.Counters:
-        found = {}
-        for phase in ("total", "queue", "compute"):
-            key = frozenset({**labels, "phase": phase}.items())
-            found |= {(f"{name}_count", key): requests, (f"{name}_sum", key): seconds}
-        return found
+        labels = {"model": "mlp", "protocol": "rest"}
+        parts = ("total", "queue", "compute")
+        name = "model_server_request_seconds"
+        return {k: v for phase in parts for k, v in grown(name, seconds, requests, **labels, phase=phase).items()}
 
     service = HdrHistogram(1, 10**6, 3)
     service.record_value(9000)

@@ -36,6 +36,7 @@ def once_more(check: Callable[..., None]) -> Callable[..., None]:
 
 @pytest.fixture(scope="module")
 def generator() -> Iterator[Generator]:
+    """One worker, and no services beside it that would want the cores too."""
     with Generator() as running:
         yield running
 
@@ -46,6 +47,7 @@ def generator() -> Iterator[Generator]:
 def test_percentiles_are_those_that_the_server_made(generator: Generator, kind: str, loop: str) -> None:
     found = truth.compare_percentiles(generator, kind, loop)
     assert found.requests > 100
+    assert found.requests == found.served
     assert found.true, f"{found.made} → {found.found} ms, more than {truth.WITHIN:.0%} apart"
 
 
@@ -84,9 +86,10 @@ def test_check_that_is_wrong_twice_fails() -> None:
 
 def test_percentiles_that_are_off_are_not_true() -> None:
     made = [200.0, 250.0, 270.0, 300.0]
-    assert truth.Percentiles("normal", "open", made, [1.02 * ms for ms in made], 600).true
-    assert not truth.Percentiles("normal", "open", made, [*made[:3], 1.04 * made[3]], 600).true
-    assert not truth.Percentiles("normal", "open", made, [0.96 * made[0], *made[1:]], 600).true
+    assert truth.Percentiles("normal", "open", made, [1.02 * ms for ms in made], 600, 600).true
+    assert not truth.Percentiles("normal", "open", made, [*made[:3], 1.04 * made[3]], 600, 600).true
+    assert not truth.Percentiles("normal", "open", made, [0.96 * made[0], *made[1:]], 600, 600).true
+    assert not truth.Percentiles("normal", "open", made, made, 600, 599).true, "a request is missing"
 
 
 def test_delay_server_answers_the_evidence_after_its_delay(exports) -> None:
