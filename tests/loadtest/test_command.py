@@ -179,9 +179,11 @@ def test_locusts_page_puts_a_load_on_the_services(services, spawn, free_port: Ca
         ).raise_for_status()
         wait_for(lambda: asked(client) == {"serving-rest", "serving-grpc"})
         client.post("/stop").raise_for_status()
-        client.post("/swarm", data={"shape_class": "Smoke", "user_classes": ["EdgeUser", "WebUser"]}).raise_for_status()
+        client.post(
+            "/swarm", data={"shape_class": "Steady", "user_classes": ["EdgeUser", "WebUser"]}
+        ).raise_for_status()
         wait_for(lambda: asked(client) == {"edge-http", "web-http"})
-        assert client.get("/stats/requests").json()["user_count"] == 10  # 100 requests per second
+        wait_for(lambda: client.get("/stats/requests").json()["user_count"] == 15)  # 150 requests per second
 
 
 def test_locusts_page_on_a_taken_port_is_one_sentence(services, monkeypatch):
