@@ -149,4 +149,4 @@ def _invalid(plan: Plan, *, sent: int, late: int, unsent: int, late_max: float, 
         reasons.append(f"a worker used {cpu:.0%} of a core in one second")
     if not reasons:
         return None
-    return f"the generator was measured, not the server: {'; '.join(reasons)}; ask for a lower rate or use more workers"
+    return f"the generator was measured, not the server: {'; '.join(reasons)}; ask for a lower rate, use more workers, or run it where nothing else runs"
