@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup lock train export convert lite-report publish page build deploy-all demo check docker-check test test-fast test-all fuzz lint bench-serving bench-web edge-bundle edge-push edge-arm bench-edge compare-import compare-runs status doctor down clean versions promote rollback
+.PHONY: help setup lock train export convert lite-report publish page build deploy-all demo check docker-check test test-fast test-all fuzz lint loadtest loadtest-web loadtest-search loadtest-events bench-serving bench-web edge-bundle edge-push edge-arm bench-edge compare-import compare-runs status doctor down clean versions promote rollback
 
 PY := .venv/bin/python
 TIMED := $(PY) -m deploy.timed
@@ -19,7 +19,7 @@ export MAKE_RUN := $(shell date +%s%N)
 
 help:  ## this list
 	@echo "Export once, run everywhere, prove it: make deploy-all demo"
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r goal text; do printf '  make %-14s %s\n' "$$goal" "$$text"; done
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r goal text; do printf '  make %-16s %s\n' "$$goal" "$$text"; done
 
 deploy-all: build  ## set up, train, export, convert, publish, start every service, show its address
 	@$(TIMED) deploy --table -- $(PY) -m deploy up
@@ -94,6 +94,18 @@ lint: setup  ## ruff, the type checkers and the locks
 	$(PY) -m mypy models export lite serving edge web compare loadtest deploy
 	$(PY) -m deploy.page --check
 	$(PY) -m deploy.lock --check
+
+loadtest: deploy-all  ## load on every service, latency from when a request was due: make loadtest [PROFILE=smoke] [TARGETS=…] [MODELS=…] [WORKERS=1]
+	@$(PY) -m loadtest --profile "$(or $(PROFILE),smoke)" $(if $(TARGETS),--targets "$(TARGETS)") $(if $(MODELS),--models "$(MODELS)") $(if $(WORKERS),--workers "$(WORKERS)")
+
+loadtest-web: deploy-all  ## the same users on Locust's own page: make loadtest-web [TARGET=serving-rest] [MODEL=mlp]
+	@$(PY) -m loadtest.page $(if $(TARGET),--target "$(TARGET)") $(if $(MODEL),--model "$(MODEL)")
+
+loadtest-search: deploy-all  ## the highest rate with p99 under a bound, and its curve: make loadtest-search [TARGET=serving-rest] [MODEL=mlp] [P99=20]
+	@$(PY) -m loadtest.search $(if $(TARGET),--target "$(TARGET)") $(if $(MODEL),--model "$(MODEL)") $(if $(P99),--p99 "$(P99)")
+
+loadtest-events: publish  ## publish, roll back and kill a server of its own under load: make loadtest-events [MODEL=mlp]
+	@$(PY) -m loadtest.events $(if $(MODEL),--model "$(MODEL)")
 
 bench-serving: publish serving/server/.venv-tensorflow  ## what the model server costs and how fast it is; SERVER='COMMAND' for another one
 	@$(PY) -m loadtest.bench_serving $(if $(SERVER),--server "$(SERVER)") --json "$${REPORTS:-reports}/bench-serving.json"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-PACKAGES = ("tensorflow", "keras", "ai-edge-litert", "numpy", "playwright", "httpx", "grpcio")
+PACKAGES = ("tensorflow", "keras", "ai-edge-litert", "numpy", "playwright", "httpx", "grpcio", "locust")
 
 
 def host() -> dict[str, object]:

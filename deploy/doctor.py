@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from deploy import prometheus
 from deploy.environments import Environment, find_browser, load_environments, node_folder
 from deploy.ports import port
+from deploy.programs import PROGRAMS
 from models.artifacts import artifacts_root
 from models.errors import DeployError
 
@@ -71,6 +72,9 @@ def _tools() -> Iterator[Finding]:
         browser or "not found",
         "the browser's targets are skipped; apt-get install chromium",
     )
+    for program in PROGRAMS:
+        found = shutil.which(program.name)
+        yield Finding(program.name, found is not None, found or "not found", program.remedy)
     node = node_folder()
     yield Finding(
         "Node.js",

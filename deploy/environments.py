@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from deploy.programs import apt_install, make_programs
 from deploy.prometheus import make_prometheus
 from deploy.timed import record
 from models.errors import DeployError, run_cli
@@ -179,17 +180,6 @@ def _runs(python: Path, versions: Sequence[str], *, shared: bool = False) -> boo
     return done.returncode == 0 and version in versions and (library == "True" or not shared)
 
 
-def apt_install(*packages: str) -> bool:
-    """Install Debian packages as root; False when that is not possible here."""
-    if os.geteuid() != 0 or not shutil.which("apt-get"):
-        return False
-    print(f"setup: installing {' '.join(packages)} with apt-get", flush=True)
-    options: dict[str, Any] = {"capture_output": True, "stdin": subprocess.DEVNULL}
-    subprocess.run(["apt-get", "update", "-qq"], **options)
-    install = ["apt-get", "install", "-qq", "-y", "--no-install-recommends", *packages]
-    return subprocess.run(install, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"}, **options).returncode == 0
-
-
 def make_node_modules(root: Path = REPOSITORY) -> None:
     """``npm ci`` in web/demo. Raises DeployError with npm's last line."""
     folder = root / "web" / "demo"
@@ -330,6 +320,7 @@ def main() -> int:
             make_node_modules()
             make_prometheus(REPOSITORY / ".venv" / ".prometheus-tried")
             make_browser()
+            make_programs(REPOSITORY / ".venv" / ".programs-tried")
     record("set-up", time.monotonic() - start)
     return 0
 

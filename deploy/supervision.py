@@ -117,11 +117,21 @@ def written_fingerprints() -> dict[str, str]:
     return found
 
 
+class _Transport(SupervisorTransport):
+    """Closes its connection after each question, so that whoever deploys in its own process is left with none."""
+
+    def request(self, *arguments: Any, **named: Any) -> Any:
+        try:
+            return super().request(*arguments, **named)
+        finally:
+            self.close()
+
+
 class Supervisor:
     """A running supervisord. ``connect`` gives None where none answers."""
 
     def __init__(self) -> None:
-        transport = SupervisorTransport(None, None, serverurl=f"unix://{socket_path()}")
+        transport = _Transport(None, None, serverurl=f"unix://{socket_path()}")
         self._proxy: Any = xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport)
 
     @classmethod

@@ -67,8 +67,8 @@ def http_request(path: str, body: bytes) -> bytes:
 
 
 # HTTP/2 frame types and flags (RFC 9113, section 6).
-_DATA, _HEADERS, _RST_STREAM, _SETTINGS, _PING, _GOAWAY, _WINDOW_UPDATE = 0, 1, 3, 4, 6, 7, 8
-_END_STREAM, _ACK, _END_HEADERS = 1, 1, 4
+DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE = 0, 1, 3, 4, 6, 7, 8
+END_STREAM, ACK, END_HEADERS = 1, 1, 4
 _LARGEST = (1 << 31) - 1
 
 
@@ -83,12 +83,9 @@ class GrpcConnection(asyncio.Protocol):
     capacity = 4
 
     def __init__(self, path: str) -> None:
-        # Literal header fields without indexing (RFC 7541, section 6.2.2).
         fields = ((":method", "POST"), (":scheme", "http"), (":path", path), (":authority", "localhost"),
                   ("content-type", "application/grpc"), ("te", "trailers"))  # fmt: skip
-        self._head = b"".join(
-            b"\0" + bytes([len(name)]) + name.encode() + bytes([len(value)]) + value.encode() for name, value in fields
-        )
+        self._head = header_block(*fields)
         self._stream = 1
         self._calls: dict[int, tuple[Done, list[bytes]]] = {}
         self._blocks: dict[bytes, dict[str, str]] = {}
@@ -99,15 +96,15 @@ class GrpcConnection(asyncio.Protocol):
         settings = struct.pack("!HIHIHI", 1, 0, 2, 0, 4, _LARGEST)  # header table, push, window of a stream
         transport.write(
             b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-            + _frame(_SETTINGS, 0, 0, settings)
-            + _frame(_WINDOW_UPDATE, 0, 0, struct.pack("!I", _LARGEST - 65535))
+            + frame(SETTINGS, 0, 0, settings)
+            + frame(WINDOW_UPDATE, 0, 0, struct.pack("!I", _LARGEST - 65535))
         )
 
     def send(self, message: bytes, done: Done) -> None:
         stream, self._stream = self._stream, self._stream + 2
         self._calls[stream] = (done, [])
         self._transport.write(
-            _frame(_HEADERS, _END_HEADERS, stream, self._head) + _frame(_DATA, _END_STREAM, stream, message)
+            frame(HEADERS, END_HEADERS, stream, self._head) + frame(DATA, END_STREAM, stream, message)
         )
 
     def data_received(self, data: bytes) -> None:
@@ -124,24 +121,24 @@ class GrpcConnection(asyncio.Protocol):
         self._buffer = buffer[position:]
 
     def _frame_received(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
-        if kind == _DATA:
+        if kind == DATA:
             self._calls[stream][1].append(payload)
-            if flags & _END_STREAM:
+            if flags & END_STREAM:
                 self._finish(stream, "the answer ended without trailers")
-        elif kind == _HEADERS and flags & _END_STREAM:
+        elif kind == HEADERS and flags & END_STREAM:
             trailers = self._blocks.get(payload)
             if trailers is None:
                 decoded = hpack.Decoder().decode(payload)
                 trailers = self._blocks[payload] = {str(name): str(value) for name, value in decoded}
             status = trailers.get("grpc-status")
             self._finish(stream, None if status == "0" else f"grpc-status {status}: {trailers.get('grpc-message', '')}")
-        elif kind == _SETTINGS and not flags & _ACK:
-            self._transport.write(_frame(_SETTINGS, _ACK, 0, b""))
-        elif kind == _PING and not flags & _ACK:
-            self._transport.write(_frame(_PING, _ACK, 0, payload))
-        elif kind == _RST_STREAM:
+        elif kind == SETTINGS and not flags & ACK:
+            self._transport.write(frame(SETTINGS, ACK, 0, b""))
+        elif kind == PING and not flags & ACK:
+            self._transport.write(frame(PING, ACK, 0, payload))
+        elif kind == RST_STREAM:
             self._finish(stream, f"stream reset with code {int.from_bytes(payload, 'big')}")
-        elif kind == _GOAWAY:
+        elif kind == GOAWAY:
             self._transport.close()
 
     def _finish(self, stream: int, error: str | None) -> None:
@@ -158,12 +155,20 @@ class GrpcConnection(asyncio.Protocol):
         self._transport.close()
 
 
+def header_block(*fields: tuple[str, str]) -> bytes:
+    """Literal header fields without indexing (RFC 7541, section 6.2.2), names and values below 128 bytes."""
+    return b"".join(
+        b"\0" + bytes([len(name)]) + name.encode() + bytes([len(value)]) + value.encode() for name, value in fields
+    )
+
+
 def grpc_frame(message: bytes) -> bytes:
     """A message with gRPC's prefix: not compressed, its length."""
     return b"\0" + len(message).to_bytes(4, "big") + message
 
 
-def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+    """A frame of HTTP/2."""
     return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from deploy.environments import Environment, find_python, load_environments, make_environment
+from deploy.programs import PROGRAMS, make_programs
 from models.artifacts import REPOSITORY
 from models.errors import DeployError
 
@@ -111,3 +112,15 @@ def test_server_gets_a_python_whose_library_can_be_loaded() -> None:
     python = find_python(server.python, shared=True)
     probe = "import sysconfig as s; print(s.get_config_var('Py_ENABLE_SHARED'))"
     assert subprocess.run([python, "-c", probe], capture_output=True, text=True).stdout.strip() == "1"
+
+
+def test_programs_that_cannot_be_installed_are_said_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))  # neither the programs nor apt-get
+    make_programs(tmp_path / "tried")
+    said = capsys.readouterr().out
+    for program in PROGRAMS:
+        assert f"setup: no {program.name} here: {program.without}; apt-get install {program.package} (as root)" in said
+    make_programs(tmp_path / "tried")
+    assert capsys.readouterr().out == ""

@@ -71,7 +71,10 @@ def test_wrong_answer_is_an_error(server, mlp, protocol):
 
 @pytest.mark.parametrize(("protocol", "error"), [("rest", "HTTP 404"), ("grpc", "grpc-status 5")])
 def test_refusal_is_an_error(server, mlp, protocol, error):
-    unknown = [dataclasses.replace(q, request=q.request.replace(b"mlp", b"mlq")) for q in questions(mlp, protocol)]
+    unknown = [
+        dataclasses.replace(q, path=q.path.replace("mlp", "mlq"), body=q.body.replace(b"mlp", b"mlq"))
+        for q in questions(mlp, protocol)
+    ]
     load = ask(server, protocol, unknown, concurrency=4, seconds=0.2)
     assert not load.latencies
     assert error in load.errors[0]
