@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from loadtest.plan import Plan
     from loadtest.profiles import Profile
 
-# A run of at most so many seconds is made again when it is invalid, once: a machine has busy moments. What the second says stands.
-AGAIN_S = 30.0
+# A machine has busy moments: a run of at most so many seconds that is invalid is made again. What the last one says stands.
+AGAIN_S, ATTEMPTS = 30.0, 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,10 +53,9 @@ def run_profile(selection: Selection, *, tell: Callable[[str], None]) -> dict[st
     with Generator(workers=selection.workers) as generator:
         for number, (target, export) in enumerate(cells, 1):
             for plan in selection.profile.plans(target, export.model, seed=selection.seed):
-                row = ask_cell(generator, plan, export)
-                if row["invalid"] and plan.duration <= AGAIN_S:
-                    tell(f"       {target} {export.model}, {plan.loop} loop, once more: {row['invalid']}")
-                    row = ask_cell(generator, plan, export)
+                attempts = ATTEMPTS if plan.duration <= AGAIN_S else 1
+                while (row := ask_cell(generator, plan, export))["invalid"] and (attempts := attempts - 1):
+                    tell(f"       {target} {export.model}, {plan.loop} loop, again: {row['invalid']}")
                 rows.append(row)
             tell(f"{number:2}/{len(cells)}  {sentence(*rows[-2:])}")
     return {"profile": selection.profile.name, "workers": selection.workers, "cells": rows}
