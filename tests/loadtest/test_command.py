@@ -78,7 +78,7 @@ def test_run_writes_what_its_schema_says_and_its_history(services, tmp_path: Pat
     assert spent["edge-http"]["compute"] > 0  # the model servers of the tests have no page of metrics
     assert code == (1 if any(cell["invalid"] for cell in data["cells"]) else 0)
     assert "How long do answers take?" in printed
-    assert printed.strip().splitlines()[-1].endswith(f"report: {tmp_path / 'load.json'}")
+    assert printed.strip().splitlines()[-1].endswith(f"report: {tmp_path / 'index.html'}")
 
 
 @pytest.mark.slow
