@@ -103,6 +103,11 @@ def judge(pairs: Sequence[Pair]) -> tuple[list[Judged], list[Shift]]:
     return judged, shifts
 
 
+def changed_by_the_test_alone(pairs: Sequence[Pair]) -> list[bool]:
+    """What the test says of every pair without the rules: for ``trial.py``, which shows what these are for."""
+    return [p is not None and p < SURE for p in holm([_p_value(pair, 0.0) for pair in pairs])]
+
+
 def holm(values: Sequence[float | None]) -> list[float | None]:
     """p-values as Holm (1979) corrects them for their number; None stays None."""
     known = sorted((p, i) for i, p in enumerate(values) if p is not None)
