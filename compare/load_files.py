@@ -43,6 +43,7 @@ class Found:
     trouble: str = ""
     run_id: str = ""
     created: str = ""
+    profile: str = ""  # of load.json
 
 
 def read(folder: Path, which: str) -> Found:
@@ -56,7 +57,8 @@ def read(folder: Path, which: str) -> Found:
         if document["schema"] != 1:
             return Found(trouble=f"{kind.file} is of form {document['schema']}, not 1; measure again: {kind.command}")
         entries = [_READERS[which](entry) for entry in document[kind.entries]]
-        return Found(entries, run_id=_text(document["run_id"]), created=_text(document["created"]))
+        told = {name: _text(document[name]) for name in ("run_id", "created")}
+        return Found(entries, **told, profile=_text(document.get("profile") or ""))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         why = f"no {error}" if isinstance(error, KeyError) else str(error)
         return Found(trouble=f"{kind.file} cannot be used ({why}); measure again: {kind.command}")

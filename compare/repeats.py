@@ -3,8 +3,8 @@
 Three things must hold for *changed*. The repeats of the two runs differ (Mann–Whitney U, Holm's correction over everything
 that is compared). They differ after what happened to all rows alike, the machine's own state, is taken out. And the difference
 is larger than what matters at all, and than what rows of these two runs differ by anyway: repeats within a run know nothing of
-what differs from run to run (other work on the machine, memory layout), and a test over them alone finds a change in a quarter
-of the rows of two runs of the same code.
+what differs from run to run (other work on the machine, memory layout), and a test over them alone finds changes between runs
+of the same code; ``trial.py`` counts them.
 """
 
 from __future__ import annotations
@@ -101,6 +101,11 @@ def judge(pairs: Sequence[Pair]) -> tuple[list[Judged], list[Shift]]:
             says = CHANGED if matters and p < SURE else NOISE
         judged.append(Judged(pair, math.exp(moved[i]), math.exp(beside[i]), p, says))
     return judged, shifts
+
+
+def changed_by_the_test_alone(pairs: Sequence[Pair]) -> list[bool]:
+    """What the test says of every pair without the rules: for ``trial.py``, which shows what these are for."""
+    return [p is not None and p < SURE for p in holm([_p_value(pair, 0.0) for pair in pairs])]
 
 
 def holm(values: Sequence[float | None]) -> list[float | None]:

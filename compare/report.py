@@ -58,6 +58,8 @@ def write(folder: Path, data: dict[str, Any], beside: dict[str, Any], *, note: s
                 shifts=beside["versions"],
                 nonfinite=terminal.grouped_nonfinite(beside["nonfinite"]),
                 load=found,
+                load_said=_load_said(found["load"].entries) if found else "",
+                events_said=_events_said(found["events"].entries) if found else "",
                 quantization=tables.get("quantization", []),
                 tables=list(tables),
                 charts=charts,
@@ -133,6 +135,26 @@ def _lite(folder: Path) -> dict[str, Any] | None:
     except (ArtifactError, jsonschema.ValidationError):
         return None
     return data
+
+
+def _load_said(cells: list[dict[str, Any]]) -> str:
+    """All cells in a line; nothing without any."""
+    failed, invalid = (sum(bool(cell[name]) for cell in cells) for name in ("failed", "invalid"))
+    return f"{len(cells)} runs, {failed} with failed requests, {invalid} not valid" if cells else ""
+
+
+def _events_said(events: list[dict[str, Any]]) -> str:
+    """Failed requests of those events that may fail some, and of those that may not; nothing without any."""
+    said = []
+    for strict in (True, False):
+        some = [event for event in events if (event["allowed_failed"] is not None) == strict]
+        if some:
+            failed, sent = (int(sum(event[name] or 0 for event in some)) for name in ("failed", "sent"))
+            names = ", ".join(dict.fromkeys(event["event"] for event in some))
+            said.append(f"{names}: {failed:,} of {sent:,} requests failed")
+    if invalid := sum(bool(event["invalid"]) for event in events):
+        said.append(f"{invalid} not valid")
+    return "; ".join(said)
 
 
 def _newest(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

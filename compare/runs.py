@@ -11,78 +11,26 @@ from __future__ import annotations
 import argparse
 import json
 from collections import defaultdict
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from compare import load_files, repeats, runs_shown
+from compare import history, repeats, runs_shown
 from compare.repeats import CHANGED, FEW_REPEATS, NOISE, Judged, Pair, Shift
 from compare.terminal import worst
-from models.artifacts import read_json, reports_root
+from models.artifacts import reports_root
 from models.errors import ModelError, run_cli
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from numpy.typing import NDArray
+
+    from compare.history import Run
 
 LEAST_CALLS = 20  # of a block, for its 95th percentile to mean something
 LEAST_CELLS = 5  # alike, for cells to be the repeats
 MOST_BLOCKS = 20  # into which a timeline is cut: moments one after the other are not independent of each other
 EXACT = ("verdict", "artifact_sha256", "artifact_bytes", "precision")
 SINGLE = ("cold_ms", "first_ms")
-
-
-@dataclass(frozen=True)
-class Run:
-    """What the history has of one run; ``summary`` is None when it was a load test alone."""
-
-    run_id: str
-    summary: dict[str, Any] | None
-    samples: dict[str, NDArray]
-    cells: list[dict[str, Any]]
-
-    @property
-    def rows(self) -> dict[str, dict[str, Any]]:
-        return {f"{r['model']}/{r['version']}/{r['target']}": r for r in (self.summary or {"rows": []})["rows"]}
-
-
-def read_run(folder: Path, run_id: str) -> Run:
-    """Raises ModelError that names the runs there are."""
-    kept = folder / "history" / run_id
-    if run_id not in known_runs(folder):
-        last = ", ".join(known_runs(folder)[-8:]) or "none; `make demo` makes one"
-        raise ModelError(f"there is no run {run_id!r} in {folder / 'history'}; there are: {last}")
-    path = kept / "summary.json"
-    samples: dict[str, NDArray] = {}
-    if (kept / "samples.npz").is_file():
-        with np.load(kept / "samples.npz") as found:
-            samples = {name: found[name] for name in found.files}
-    return Run(run_id, read_json(path) if path.is_file() else None, samples, load_files.read(kept, "load").entries)
-
-
-def read_runs(folder: Path, run_ids: str) -> Run:
-    """One run, or several with commas between them as if they were one; the last one's outputs. Raises ModelError."""
-    found = [read_run(folder, run_id.strip()) for run_id in run_ids.split(",")]
-    if len(found) == 1:
-        return found[0]
-    samples: dict[str, NDArray] = {}
-    for key in set.intersection(*(set(run.samples) & set(run.rows) for run in found)):
-        parts = [blocks(run, key, run.samples[key]) for run in found]
-        samples[key] = np.concatenate([block for blocked in parts for block in blocked])
-        samples[f"{key}:calls"] = np.array([len(block) for blocked in parts for block in blocked])
-        cpu = [run.samples[f"{key}:cpu_seconds"] for run in found if f"{key}:cpu_seconds" in run.samples]
-        if len(cpu) == len(found):
-            samples[f"{key}:cpu_seconds"] = np.concatenate(cpu)
-    cells = [cell for run in found for cell in run.cells]
-    return Run(run_ids, found[-1].summary, samples, cells)
-
-
-def known_runs(folder: Path) -> list[str]:
-    """Ids with something to compare, the oldest first."""
-    kept = (folder / "history").glob("*")
-    return sorted(k.name for k in kept if (k / "summary.json").is_file() or (k / "load.json").is_file())
 
 
 def compare(a: Run, b: Run) -> dict[str, Any]:
@@ -93,9 +41,7 @@ def compare(a: Run, b: Run) -> dict[str, Any]:
         raise ModelError(
             f"{a.run_id} and {b.run_id} have no row in common; compare runs of the same models and targets"
         )
-    pairs = [pair for key in both for pair in _latency(key, a, b)]
-    pairs += [pair for name in cells_a if name in cells_b for pair in _load(name, cells_a[name], cells_b[name])]
-    judged, shifts = repeats.judge(pairs)
+    judged, shifts = repeats.judge(pairs(a, b))
     failures = _failures(cells_a, cells_b)
     return {
         "schema": 1,
@@ -118,13 +64,11 @@ def compare(a: Run, b: Run) -> dict[str, Any]:
     }
 
 
-def blocks(run: Run, key: str, values: NDArray) -> list[NDArray]:
-    """A row's values, block by block. Older runs kept no boundaries, but all blocks of a row had the same number of requests."""
-    if (calls := run.samples.get(f"{key}:calls")) is not None:
-        return np.split(values, np.cumsum(calls)[:-1])
-    latency = run.rows[key]["latency"]
-    count = latency[0]["repeat"] if latency else 0
-    return np.split(values, count) if count and len(values) % count == 0 else []
+def pairs(a: Run, b: Run) -> list[Pair]:
+    """Every time that both have, with its repeats."""
+    cells_a, cells_b = _by_cell(a.cells), _by_cell(b.cells)
+    found = [pair for key in a.rows if key in b.rows for pair in _latency(key, a, b)]
+    return found + [pair for name in cells_a if name in cells_b for pair in _load(name, cells_a[name], cells_b[name])]
 
 
 def _latency(key: str, a: Run, b: Run) -> list[Pair]:
@@ -133,7 +77,7 @@ def _latency(key: str, a: Run, b: Run) -> list[Pair]:
         return []
     model, version, target = key.split("/", 2)
     group = f"{model} v{version}"
-    parts = [blocks(run, key, run.samples[key]) for run in (a, b)]
+    parts = [history.blocks(run, key) for run in (a, b)]
     if not all(parts):
         return []
     found = [Pair(group, target, "p50", *(np.array([np.median(block) for block in p]) for p in parts))]
@@ -180,7 +124,8 @@ def _cell_repeats(cells: list[dict[str, Any]], figure: str) -> NDArray:
     else:
         moments = [m[f"{figure}_ms"] for cell in cells for m in cell["timeline"] if m["answered"]]
         moments = [m for m in moments if m]
-        values = [float(np.median(part)) for part in np.array_split(moments, min(MOST_BLOCKS, len(moments)) or 1)]
+        parts = np.array_split(moments, min(MOST_BLOCKS, len(moments))) if moments else []
+        values = [float(np.median(part)) for part in parts]
     return np.array([v for v in values if v and np.isfinite(v)], float)
 
 
@@ -211,8 +156,7 @@ def _exact(key: str, a: dict[str, Any], b: dict[str, Any]) -> list[dict[str, Any
         if errors[0] != errors[1]:
             found.append({"row": key, "what": "max_abs_error", "a": errors[0], "b": errors[1]})
         if a["metric"] != b["metric"]:
-            values = [row["metric"] and row["metric"]["value"] for row in (a, b)]
-            found.append({"row": key, "what": "metric", "a": values[0], "b": values[1]})
+            found.append({"row": key, "what": "metric", "a": a["metric"], "b": b["metric"]})
     return found
 
 
@@ -282,9 +226,12 @@ def main() -> int:
             raise ModelError(
                 f"{options.a} beside which run? Write for example: make compare-runs A={options.a} B=<run id>"
             )
-        runs_shown.list_runs(folder, [read_run(folder, run_id) for run_id in known_runs(folder)])
+        usable, unusable = history.readable(folder)
+        runs_shown.list_runs(folder, usable, unusable)
         return 0
-    result = compare(read_runs(folder, options.a), read_runs(folder, options.b))
+    a, b = ([run_id.strip() for run_id in side.split(",")] for side in (options.a, options.b))
+    history.refuse_repeated(a + b)
+    result = compare(history.read_runs(folder, a), history.read_runs(folder, b))
     if options.json:
         print(json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False))
     else:

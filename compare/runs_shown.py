@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from compare.runs import Run
+    from compare.history import Run
 
 SHOWN = 12  # of lists that may be long; --json has all
 
@@ -64,8 +64,13 @@ def show(result: dict[str, Any], screen: Console | None = None) -> None:
     screen.print(f"[{colour}]{result['changed']} changed, {result['noise']} noise{few}[/]")
 
 
-def list_runs(folder: Path, runs: Sequence[Run], screen: Console | None = None) -> None:
+def list_runs(folder: Path, runs: Sequence[Run], unusable: Sequence[str], screen: Console | None = None) -> None:
+    """``unusable``: a sentence for each run that is there and cannot be compared."""
     screen = screen or Console(width=WIDTH, highlight=False)
+    for sentence in unusable:
+        screen.print(f"left out: {sentence}", markup=False, soft_wrap=True)
+    if not runs and unusable:
+        return
     if not runs:
         screen.print(f"there are no runs in {folder / 'history'}: run make demo", soft_wrap=True)
         return
@@ -80,7 +85,8 @@ def list_runs(folder: Path, runs: Sequence[Run], screen: Console | None = None) 
         figures = (len(run.rows), len(timed), max(timed, default=0), len(run.cells))
         table.add_row(run.run_id, *(str(n) if n else units.NOTHING for n in figures), escape(", ".join(models)))
     screen.print(table)
-    screen.print(f"\ncompare two: make compare-runs A={runs[0].run_id} B={runs[-1].run_id}", soft_wrap=True)
+    if len(runs) > 1:
+        screen.print(f"\ncompare two: make compare-runs A={runs[0].run_id} B={runs[-1].run_id}", soft_wrap=True)
 
 
 def _table(group: str, figures: Sequence[dict[str, Any]]) -> Any:

@@ -27,7 +27,7 @@ def tables(
         "parity": [_parity(row) for row in rows],
         "latency": [_key(row) | t for row in rows for t in row["latency"]],
         "cost": [_cost(row) for row in rows if row["cpu_us"] or row["rss_bytes"]]
-        + [_cost_under_load(cell) for cell in cells if any(cell["server"].values())],
+        + [_cost_under_load(cell) for cell in cells if any(cell["server"].values()) and not cell["invalid"]],
         "load": [_load(cell) for cell in cells],
         "curves": [point for curve in load["curves"].entries for point in _curve(curve)] if load else [],
         "events": [moment for event in load["events"].entries for moment in _event(event)] if load else [],

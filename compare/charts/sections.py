@@ -46,8 +46,9 @@ def draw(by_model: Mapping[str, Sequence[dict[str, Any]]], found: Mapping[str, F
     for model in dict.fromkeys(curve["model"] for curve in found["curves"].entries):
         curves = [curve for curve in found["curves"].entries if curve["model"] == model]
         put("curves", model, f"curves-{model}", f"{model}: p99 over answered requests per second", load.curves, curves)
-    for model in dict.fromkeys(cell["model"] for cell in found["load"].entries):
-        cells = [(_cell_name(c), c["phases_us"]) for c in found["load"].entries if c["model"] == model]
+    valid = [cell for cell in found["load"].entries if not cell["invalid"]]  # late sends would count as wire
+    for model in dict.fromkeys(cell["model"] for cell in valid):
+        cells = [(_cell_name(c), c["phases_us"]) for c in valid if c["model"] == model]
         put("phases", model, f"phases-{model}", f"{model}: where the time of a request goes", load.phases, cells)
     for event in found["events"].entries:
         heading = f"{event['model']} on {event['target']}: {event['event']}"

@@ -8,11 +8,12 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from compare import repeats, runs
+from compare import history, repeats, runs, trial
 from models.artifacts import REPOSITORY, write_json
 from models.errors import ModelError
 from tests.compare import load_shapes
@@ -62,7 +63,7 @@ def keep(tmp_path):
                 "rows": rows,
             },
         )
-        return runs.read_run(tmp_path, run_id)
+        return history.read_run(tmp_path, run_id)
 
     return kept
 
@@ -102,11 +103,21 @@ def test_several_runs_taken_together_differ_less(keep, tmp_path):
     for seed in range(6):
         keep(f"a{seed}", seed, wobble=0.2, marked=seed != 1)
         keep(f"b{seed}", 50 + seed, wobble=0.2, slower={key: 1.8})
-    a, b = (runs.read_runs(tmp_path, ",".join(f"{side}{seed}" for seed in range(6))) for side in "ab")
+    a, b = (history.read_runs(tmp_path, [f"{side}{seed}" for seed in range(6)]) for side in "ab")
     assert len(a.samples[f"{key}:calls"]) == 6 * BLOCKS
     assert said(runs.compare(a, b), "changed") == {key}
     assert f"{key}:cpu_seconds" not in a.samples  # one of the six did not keep it
     assert f"{key}:cpu_seconds" in b.samples
+
+
+def test_rows_without_even_blocks_are_left_out_of_runs_taken_together(keep, tmp_path):
+    for run_id, marked in (("a0", False), ("a1", True)):
+        keep(run_id, 1, marked=marked)
+    path = tmp_path / "history" / "a0" / "samples.npz"
+    with np.load(path) as found:
+        np.savez(path, **{key: found[key][:-1] if key.startswith("cnn") else found[key] for key in found.files})
+    together = history.read_runs(tmp_path, ["a0", "a1"])
+    assert {key.split("/")[0] for key in together.samples} == {"mlp"}
 
 
 def test_smaller_than_what_matters_is_noise(keep):
@@ -120,7 +131,7 @@ def test_machine_that_is_slower_is_said_and_changes_no_row(keep, tmp_path):
     (told,) = [m["told"] for m in result["machine"] if m["figure"] == "p50"]
     assert told.startswith("p50: the machine was 1.3")
     assert told.endswith("× slower in B: the medians of 12 of 12 rows moved together")
-    back = runs.compare(runs.read_run(tmp_path, "b"), runs.read_run(tmp_path, "a"))
+    back = runs.compare(history.read_run(tmp_path, "b"), history.read_run(tmp_path, "a"))
     assert "faster in B" in next(m["told"] for m in back["machine"] if m["figure"] == "p50")
 
 
@@ -138,8 +149,10 @@ def test_older_runs_have_blocks_of_as_many_requests(keep):
     result = runs.compare(keep("a", 1, marked=False), keep("b", 2, slower={key: 2.0}))
     assert said(result, "changed") == {key}
     old = keep("c", 3, marked=False)
-    assert [len(block) for block in runs.blocks(old, key, old.samples[key])] == [CALLS] * BLOCKS
-    assert runs.blocks(old, key, old.samples[key][:-1]) == []
+    assert [len(block) for block in history.blocks(old, key)] == [CALLS] * BLOCKS
+    uneven = replace(old, samples={key: old.samples[key][:-1]})
+    assert history.blocks(uneven, key) == []
+    assert runs.compare(uneven, old)["figures"] == []
 
 
 def test_outputs_are_compared_exactly_and_the_surroundings_told(keep):
@@ -174,7 +187,7 @@ def load_run(folder, run_id, p50s, *, failed=0, seed=0):
     kept = folder / "history" / run_id
     kept.mkdir(parents=True)
     (kept / "load.json").write_text(json.dumps({**load_shapes.HEAD, "run_id": run_id, "cells": cells}))
-    return runs.read_run(folder, run_id)
+    return history.read_run(folder, run_id)
 
 
 def test_load_tests_are_compared_over_the_moments_of_their_timelines(tmp_path):
@@ -190,6 +203,31 @@ def test_load_tests_are_compared_over_the_moments_of_their_timelines(tmp_path):
     row = "linear on target-4, open 100/s"
     assert changed == {(row, "p50 under load"), (row, "p99 under load")}
     assert [f["says"] for f in worse["failures"]] == ["changed"]
+
+
+@pytest.mark.filterwarnings("error")
+def test_cell_in_which_every_request_failed_has_no_times_and_counts_as_failed(tmp_path):
+    usual = [1.0, 1.5, 2.0, 2.5, 3.0, 3.5]
+    a = load_run(tmp_path, "a", usual)
+    dead = {"answered": 0, "failed": 400, "timeline": load_shapes.timeline(16, 1.0, dead=range(16))}
+    b = replace(a, run_id="b", cells=[a.cells[0] | dead, *a.cells[1:]])
+    result = runs.compare(a, b)
+    assert {f["row"] for f in result["figures"]} == {f"linear on target-{i}, open 100/s" for i in range(1, 6)}
+    assert [(f["b"], f["says"]) for f in result["failures"]] == [((400, 400), "changed")]
+
+
+def test_trial_counts_what_is_called_changed_between_runs_of_the_same(keep, tmp_path, monkeypatch, capsys):
+    found = [keep(f"a{seed}", seed, wobble=0.2) for seed in range(4)]
+    told, by_test, by_rules = trial.trial(found)
+    assert told == {figure: 6 * len(MODELS) * len(TARGETS) for figure in ("p50", "p95", "CPU")}
+    assert by_test.total() > 0.5 * told.total()  # 20 % from run to run, of which the repeats know nothing
+    assert by_rules.total() < 0.05 * told.total()
+    monkeypatch.setenv("REPORTS", str(tmp_path))
+    monkeypatch.setattr(sys, "argv", ["trial", *(run.run_id for run in found)])
+    assert trial.main() == 0
+    shown = capsys.readouterr().out
+    assert "Called changed in 6 pairs of 4 runs" in shown
+    assert re.search(rf"all +{told.total()} +{by_test.total()}, [\d.]+ % +{by_rules.total()}, [\d.]+ %", shown)
 
 
 def test_runs_without_anything_in_common_are_refused(keep, tmp_path):
@@ -239,12 +277,65 @@ def test_result_as_json(keep, tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
-    [(["20260101-000000"], "beside which run"), (["../../etc", "20260101-000000"], "there is no run '../../etc'")],
+    [
+        (["20260101-000000"], "beside which run"),
+        (["../../etc", "20260101-000000"], "there is no run '../../etc'"),
+        (["20260101-000000", "20260101-000000"], "run 20260101-000000 is given 2 times"),
+        (["a, a,a", "20260101-000000"], "run a is given 3 times"),
+    ],
 )
 def test_run_that_is_not_there_is_refused(keep, tmp_path, monkeypatch, arguments, words):
     keep("20260101-000000", 1)
     monkeypatch.setenv("REPORTS", str(tmp_path))
     monkeypatch.setattr(sys, "argv", ["runs", *arguments])
+    with pytest.raises(ModelError, match=re.escape(words)):
+        runs.main()
+
+
+def damaged(folder, what):
+    """Break one file of a run: what the sentence about it says."""
+    if what == "archive":
+        (folder / "samples.npz").write_bytes((folder / "samples.npz").read_bytes()[:-40])
+        return "samples.npz cannot be used"
+    if what == "no archive":
+        (folder / "samples.npz").write_text("nothing")
+        return "samples.npz cannot be used"
+    if what in ("calls", "seconds", "object"):
+        with np.load(folder / "samples.npz") as found:
+            samples = dict(found)
+        key = "cnn/2/lite-0"
+        if what == "calls":
+            samples[f"{key}:calls"] = samples[f"{key}:calls"][1:]
+        elif what == "seconds":
+            samples[key][3] = 0
+        else:
+            samples[key] = np.array([None, 1.0])
+        np.savez(folder / "samples.npz", **samples)
+        told = {"calls": "does not add up to its 300 requests", "seconds": "not above 0", "object": "cannot be used"}
+        return told[what]
+    text = {"json": "{", "no rows": '{"run_id": "a"}', "other": "[]"}.get(what)
+    if text is not None:
+        (folder / "summary.json").write_text(text)
+        return "no 'rows'" if what == "no rows" else "summary.json cannot be used"
+    (folder / "load.json").write_text('{"schema": 2}')
+    return "load.json is of form 2, not 1"
+
+
+@pytest.mark.parametrize(
+    "what", ["archive", "no archive", "calls", "seconds", "object", "json", "no rows", "other", "load"]
+)
+def test_damaged_run_is_listed_as_such_and_not_compared(keep, tmp_path, monkeypatch, capsys, what):
+    for i in (1, 2, 3):
+        keep(f"2026010{i}-000000", i)
+    words = damaged(tmp_path / "history" / "20260102-000000", what)
+    monkeypatch.setenv("REPORTS", str(tmp_path))
+    monkeypatch.setattr(sys, "argv", ["runs"])
+    assert runs.main() == 0
+    listed = capsys.readouterr().out
+    assert words in listed.splitlines()[0]
+    assert "20260102-000000" in listed.splitlines()[0]
+    assert "make compare-runs A=20260101-000000 B=20260103-000000" in listed
+    monkeypatch.setattr(sys, "argv", ["runs", "20260101-000000", "20260102-000000"])
     with pytest.raises(ModelError, match=re.escape(words)):
         runs.main()
 
