@@ -55,6 +55,22 @@ def test_set_up_without_the_package_goes_on_and_asks_once(
     assert not without.exists()
 
 
+def test_mirror_that_does_not_answer_is_given_up(
+    without: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    apt_get = tmp_path / "bin" / "apt-get"
+    apt_get.unlink(missing_ok=True)
+    apt_get.write_text("#!/bin/sh\nexec /bin/sleep 600\n")
+    apt_get.chmod(0o755)
+    for limit in ("UPDATE_S", "DOWNLOAD_S"):
+        monkeypatch.setattr(prometheus, limit, 0.2)
+    prometheus.make_prometheus(tmp_path / "tried")
+    said = capsys.readouterr().out
+    assert "no prometheus here" in said
+    assert "not done within 0.2 s" in said
+    assert not without.exists()
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("apt-get"), reason="no apt-get here, which Debian's package comes by")
 def test_package_is_unpacked_and_runs_with_its_page(
@@ -62,8 +78,11 @@ def test_package_is_unpacked_and_runs_with_its_page(
     tmp_path: Path,
     free_port: Callable[[], int],
     spawn: Callable[..., subprocess.Popen],
+    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    for limit in ("UPDATE_S", "DOWNLOAD_S"):
+        monkeypatch.setattr(prometheus, limit, 60)  # within a test's time; what is slower is skipped
     prometheus.make_prometheus(tmp_path / "tried")
     if prometheus.find() is None:
         pytest.skip(f"the package cannot be had: {capsys.readouterr().out}")
