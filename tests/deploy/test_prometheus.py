@@ -14,12 +14,15 @@ import pytest
 from deploy import prometheus
 from models.artifacts import REPOSITORY, artifacts_root
 from serving.local import free_ports
-from serving.publish import publish_all
+from serving.models_config import write_configs
+from tests.conftest import copy_published
 from tests.deploy.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from export.bundle import Export
 
 PORTS = ("GRPC_PORT", "REST_PORT", "WEB_PORT", "EDGE_PORT", "PROMETHEUS_PORT", "WATCH_PORT")
 
@@ -105,13 +108,14 @@ def test_package_is_unpacked_and_runs_with_its_page(
 
 
 @pytest.fixture
-def artifacts(tmp_path: Path) -> Path:
-    """Of the built artefacts what the services read, with a run folder of its own."""
-    publish_all()
-    for name in ("repository", "evidence", "lite", "web"):
-        (tmp_path / "artifacts").mkdir(exist_ok=True)
-        (tmp_path / "artifacts" / name).symlink_to(artifacts_root() / name)
-    return tmp_path / "artifacts"
+def artifacts(tmp_path: Path, exports: dict[tuple[str, int], Export]) -> Path:
+    """Of the built artefacts what the services read, with a repository and a run folder of its own."""
+    root = tmp_path / "artifacts"
+    copy_published([exports["mlp", version] for version in (1, 2)], root)
+    write_configs(root)
+    for name in ("lite", "web"):
+        (root / name).symlink_to(artifacts_root() / name)
+    return root
 
 
 @pytest.mark.slow
