@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from models.errors import DeployError
+
 if TYPE_CHECKING:
     from pathlib import Path
+
+# Seconds until apt-get is given up; a mirror that does not answer would hold it for many times that.
+UPDATE_S = 120
+DOWNLOAD_S = 600  # Chromium, 100 MB
 
 
 @dataclass(frozen=True)
@@ -52,7 +59,31 @@ def apt_install(*packages: str) -> bool:
     if os.geteuid() != 0 or not shutil.which("apt-get"):
         return False
     print(f"setup: installing {' '.join(packages)} with apt-get", flush=True)
-    options: dict[str, Any] = {"capture_output": True, "stdin": subprocess.DEVNULL}
-    subprocess.run(["apt-get", "update", "-qq"], **options)
     install = ["apt-get", "install", "-qq", "-y", "--no-install-recommends", *packages]
-    return subprocess.run(install, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"}, **options).returncode == 0
+    try:
+        run_within(UPDATE_S, "apt-get", "update", "-qq")
+        run_within(DOWNLOAD_S, *install, "--download-only")
+    except DeployError:
+        return False
+    # Without a limit: it asks nobody any more, and a dpkg that is interrupted leaves the machine half installed.
+    options: dict[str, Any] = {"capture_output": True, "stdin": subprocess.DEVNULL}
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    return subprocess.run([*install, "--no-download"], env=environment, **options).returncode == 0
+
+
+def run_within(seconds: float, *command: str | Path, folder: str | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a command that asks the network; when it takes longer, it is ended with its children. Raises DeployError."""
+    pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    try:
+        process = subprocess.Popen(command, cwd=folder, text=True, start_new_session=True, **pipes)
+    except OSError as error:
+        raise DeployError(f"{command[0]} does not run: {error.strerror}") from None
+    with process:
+        try:
+            out, err = process.communicate(timeout=seconds)
+        except BaseException as error:
+            os.killpg(process.pid, signal.SIGKILL)
+            if isinstance(error, subprocess.TimeoutExpired):
+                raise DeployError(f"{' '.join(map(str, command[:2]))}: not done within {seconds:g} s") from None
+            raise
+    return subprocess.CompletedProcess(command, process.returncode, out, err)

@@ -10,12 +10,12 @@ import argparse
 import json
 import os
 import shutil
-import subprocess
 import tempfile
 import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from deploy.programs import DOWNLOAD_S, UPDATE_S, run_within
 from models.artifacts import REPOSITORY, write_whole
 from models.errors import DeployError, run_cli
 
@@ -50,11 +50,11 @@ def make_prometheus(tried: Path) -> None:
         Path(folder).chmod(0o777)
         try:
             if os.geteuid() == 0:
-                _run("apt-get", "update", "-qq", folder=folder)
-            _run("apt-get", "download", "-qq", "prometheus", *_page_packages(folder), folder=folder)
+                _run(UPDATE_S, "apt-get", "update", "-qq", folder=folder)
+            _run(DOWNLOAD_S, "apt-get", "download", "-qq", "prometheus", *_page_packages(folder), folder=folder)
             with write_whole(UNPACKED) as temporary:
                 for package in sorted(Path(folder).glob("*.deb")):
-                    _run("dpkg-deb", "--extract", package, temporary, folder=folder)
+                    _run(DOWNLOAD_S, "dpkg-deb", "--extract", package, temporary, folder=folder)
                 # 212 MB that the page's scripts were made from.
                 shutil.rmtree(temporary / "usr/share/javascript/moment-timezone/data", ignore_errors=True)
         except DeployError as error:
@@ -63,16 +63,14 @@ def make_prometheus(tried: Path) -> None:
 
 def _page_packages(folder: str) -> list[str]:
     """What Debian's Prometheus takes the scripts of its web page from."""
-    listed = _run("apt-cache", "depends", "--recurse", "--important", "--no-suggests", "prometheus", folder=folder)
+    ask = ("apt-cache", "depends", "--recurse", "--important", "--no-suggests", "prometheus")
+    listed = _run(UPDATE_S, *ask, folder=folder)
     names = {line.strip() for line in listed.splitlines() if line.startswith(("libjs-", "fonts-"))}
     return sorted(names)
 
 
-def _run(*command: str | Path, folder: str) -> str:
-    try:
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, stdin=subprocess.DEVNULL)
-    except OSError as error:
-        raise DeployError(f"{command[0]} does not run: {error.strerror}") from None
+def _run(seconds: float, *command: str | Path, folder: str) -> str:
+    done = run_within(seconds, *command, folder=folder)
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
         raise DeployError(f"{command[0]}: {lines[-1]}")

@@ -35,11 +35,11 @@ if TYPE_CHECKING:
 LOG_LINES = 15  # how much of a log is shown when its service fails
 
 
-def chosen(services: list[Service], *, on_demand: bool = False) -> list[Service]:
-    """The services of the deployment; those on demand when they are asked for, or were started and not taken down."""
-    supervisor = None if on_demand else Supervisor.connect()
+def chosen(services: list[Service]) -> list[Service]:
+    """The services of the deployment; those on demand when they were started and not taken down."""
+    supervisor = Supervisor.connect()
     started = supervisor.states() if supervisor else {}
-    return [s for s in services if on_demand or not s.on_demand or s.name in started]
+    return [service for service in services if not service.on_demand or service.name in started]
 
 
 def up(services: list[Service]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -20,7 +21,7 @@ for _name in ("NO_PROXY", "no_proxy"):
     os.environ[_name] = ",".join(filter(None, (os.environ.get(_name), "127.0.0.1", "localhost")))
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from export.running import Runner
@@ -42,6 +43,16 @@ def exports() -> dict[tuple[str, int], Export]:
     found = {(e.model, e.version): e for e in find_exports()}
     assert found, "no exports: run `make build` first"
     return found
+
+
+def copy_published(exports: Iterable[Export], root: Path) -> None:
+    """What is published of ``exports`` and their evidence, below ``root``, for a test with labels of its own."""
+    for export in exports:
+        shutil.copytree(export.published, root / "repository" / export.model / str(export.version))
+        evidence = root / "evidence" / export.model
+        evidence.mkdir(parents=True, exist_ok=True)
+        for path in (export.evidence_json, export.evidence_json.with_suffix(".npz")):
+            shutil.copy(path, evidence)
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +12,7 @@ from compare.watch import AT_ONCE, ROWS, Watch, differ
 from models.spec import Decision, Metric, ModelSpec
 from serving.local import local_server, stop
 from serving.models_config import CANARY, STABLE, write_configs
+from tests.conftest import copy_published
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,12 +26,7 @@ PAIR = {"model": "mlp", "stable": "1", "canary": "2"}
 @pytest.fixture
 def root(tmp_path: Path, exports: dict[tuple[str, int], Export]) -> Path:
     """The published mlp in two versions, with their evidence."""
-    for version in (1, 2):
-        export = exports["mlp", version]
-        shutil.copytree(export.published, tmp_path / "repository" / "mlp" / str(version))
-        for path in (export.evidence_json, export.evidence_json.with_suffix(".npz")):
-            (tmp_path / "evidence" / "mlp").mkdir(parents=True, exist_ok=True)
-            shutil.copy(path, tmp_path / "evidence" / "mlp")
+    copy_published([exports["mlp", version] for version in (1, 2)], tmp_path)
     return tmp_path
 
 

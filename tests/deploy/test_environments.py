@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -11,9 +12,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from deploy.environments import Environment, find_python, load_environments, make_environment
-from deploy.programs import PROGRAMS, make_programs
+from deploy.programs import PROGRAMS, make_programs, run_within
 from models.artifacts import REPOSITORY
 from models.errors import DeployError
+from tests.deploy.waiting import eventually
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -124,3 +126,22 @@ def test_programs_that_cannot_be_installed_are_said_once(
         assert f"setup: no {program.name} here: {program.without}; apt-get install {program.package} (as root)" in said
     make_programs(tmp_path / "tried")
     assert capsys.readouterr().out == ""
+
+
+def test_command_that_takes_too_long_is_ended_with_its_children(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+
+    def child_is_gone() -> bool:
+        try:
+            return os.read(reader, 1) == b""  # nobody has it open for writing
+        except BlockingIOError:
+            return False
+
+    try:
+        with pytest.raises(DeployError, match=r"sh -c: not done within 0\.5 s"):
+            run_within(0.5, "sh", "-c", f"sleep 600 > {fifo} & wait")
+        eventually(child_is_gone, "the child's end")
+    finally:
+        os.close(reader)

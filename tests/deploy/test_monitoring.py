@@ -12,7 +12,8 @@ import re
 import subprocess
 import sys
 import threading
-from contextlib import ExitStack
+import time
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,8 @@ from models.artifacts import artifacts_root
 from models.errors import DeployError
 from serving.client import GrpcClient
 from serving.local import free_ports
-from serving.publish import publish_all
+from serving.models_config import CANARY, STABLE, write_configs
+from tests.conftest import copy_published
 from tests.deploy.waiting import eventually
 from web.local import running_app
 
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from export.bundle import Export
 
 pytestmark = pytest.mark.skipif(bool(prometheus.missing()), reason=prometheus.missing())
+MODELS = ("cnn", "mlp", "transformer")
 RULES = prometheus.FOLDER / "rules.yml"
 RULE_GROUPS: list[dict[str, Any]] = yaml.safe_load(RULES.read_text())["groups"]
 DASHBOARDS = sorted((prometheus.FOLDER / "grafana" / "dashboards").glob("*.json"))
@@ -79,6 +82,7 @@ class Monitored:
     """The services and the Prometheus over them; ``rows`` has one row of each model that is asked."""
 
     address: str
+    grpc: str  # host:port; the others are http://host:port
     rest: str
     edge: str
     web: str
@@ -95,6 +99,12 @@ class Monitored:
         assert len(found) < 2, found
         return float(found[0]["value"][1]) if found else None
 
+    def settled(self, expressions: dict[str, str]) -> dict[str, float]:
+        """Their values once every target was asked after this call; 0 of what no target has told yet."""
+        begin = time.time() + 0.01  # Prometheus moves the time of a sample by up to 2 ms
+        eventually(lambda: (self.value("min(timestamp(up))") or 0) > begin, "new answers of all targets")
+        return {name: self.value(expression) or 0 for name, expression in expressions.items()}
+
     def firing(self, alert: str) -> list[dict[str, str]]:
         """The labels of each firing alert of that name."""
         return [found["metric"] for found in self.query(f'ALERTS{{alertname="{alert}", alertstate="firing"}}')]
@@ -109,12 +119,22 @@ class Monitored:
 
 
 @pytest.fixture(scope="module")
-def monitored(exports: dict[tuple[str, int], Export], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Monitored]:
-    publish_all()
-    folder, root = tmp_path_factory.mktemp("monitoring"), artifacts_root()
+def root(exports: dict[tuple[str, int], Export], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Artefacts with a repository of their own: whatever was promoted in the built one, canary is another version here."""
+    root = tmp_path_factory.mktemp("artifacts")
+    copy_published([exports[model, version] for model in MODELS for version in (1, 2)], root)
+    write_configs(root, {model: {STABLE: 1, CANARY: 2} for model in MODELS})
+    for name in ("lite", "web"):
+        (root / name).symlink_to(artifacts_root() / name)
+    return root
+
+
+@contextmanager
+def monitoring(root: Path, folder: Path, exports: dict[tuple[str, int], Export]) -> Iterator[Monitored]:
+    """Services over the artefacts in ``root`` and a Prometheus that sees them; its files and the logs are in ``folder``."""
     with ExitStack() as stack:
-        monitoring = ("--monitoring_config_file=serving/config/monitoring.config",)
-        assert not stack.enter_context(own_services(root, flags=monitoring))
+        flags = ("--monitoring_config_file=serving/config/monitoring.config",)
+        assert not stack.enter_context(own_services(root, flags=flags))
         rest, edge, grpc = (f"127.0.0.1:{os.environ[name]}" for name in ("REST_PORT", "EDGE_PORT", "GRPC_PORT"))
         web = stack.enter_context(running_app(rest=f"http://{rest}", edge=f"http://{edge}", artifacts=root))
         watch_port, port = free_ports(2)
@@ -132,7 +152,7 @@ def monitored(exports: dict[tuple[str, int], Export], tmp_path_factory: pytest.T
         command = prometheus.command(port=port, data=folder / "data", config=config)
         log = folder / "prometheus.log"
         process = stack.enter_context(running_command(command, log=log, environment=dict(os.environ)))
-        found = Monitored(f"http://127.0.0.1:{port}", f"http://{rest}", f"http://{edge}", web)
+        found = Monitored(f"http://127.0.0.1:{port}", grpc, f"http://{rest}", f"http://{edge}", web)
         for model in ("mlp", "cnn"):
             (rows,) = exports[model, 2].evidence.cases()[0].inputs.values()
             found.rows[model] = rows[:1].tolist()
@@ -148,13 +168,28 @@ def monitored(exports: dict[tuple[str, int], Export], tmp_path_factory: pytest.T
         yield found
 
 
+@pytest.fixture(scope="module")
+def monitored(
+    root: Path, exports: dict[tuple[str, int], Export], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Monitored]:
+    with monitoring(root, tmp_path_factory.mktemp("monitoring"), exports) as found:
+        yield found
+
+
+@pytest.fixture
+def doomed(root: Path, exports: dict[tuple[str, int], Export], tmp_path: Path) -> Iterator[Monitored]:
+    """For one test alone, which may end them."""
+    with monitoring(root, tmp_path, exports) as found:
+        yield found
+
+
 @pytest.fixture
 def busy(monitored: Monitored) -> Iterator[None]:
     """A little load of every kind."""
     stop = threading.Event()
 
     def send() -> None:
-        with GrpcClient(f"127.0.0.1:{os.environ['GRPC_PORT']}") as grpc:
+        with GrpcClient(monitored.grpc) as grpc:
             for turn in itertools.count():
                 if stop.wait(0.02):
                     return
@@ -170,21 +205,21 @@ def busy(monitored: Monitored) -> Iterator[None]:
 
 
 @pytest.mark.slow
-def test_counters_are_the_numbers_of_requests(monitored: Monitored) -> None:
+def test_counters_rise_by_the_numbers_of_requests(monitored: Monitored) -> None:
     sent = {"serving": 7, "edge": 5, "web": 3}
     queries = {
         # The watch asks by gRPC.
         "serving": 'sum(:tensorflow:serving:request_latency_count{model_name="mlp", API="predict", entrypoint="REST"})',
         "edge": 'sum(edge_requests_total{model="mlp", status="200"})',
         "web": 'sum(web_requests_total{route="predict", status="200"})',
+        "ours": 'sum(model_server_request_seconds_count{model="mlp", protocol="rest", phase="total"})',
     }
+    before = monitored.settled(queries)
     for place, number in sent.items():
         assert [monitored.predict(place) for _ in range(number)] == [200] * number
-    sent["edge"] += sent["web"]  # which the page hands on
-    for place, query in queries.items():
-        eventually(lambda query=query, place=place: monitored.value(query) == sent[place], f"{sent[place]} of {place}")
-    ours = 'sum(model_server_request_seconds_count{model="mlp", protocol="rest", phase="total"})'
-    assert monitored.value(ours) == sent["serving"]
+    sent |= {"ours": sent["serving"], "edge": sent["edge"] + sent["web"]}  # the page hands its requests on
+    after = monitored.settled(queries)
+    assert {name: after[name] - before[name] for name in queries} == sent
 
 
 @pytest.mark.slow
@@ -194,10 +229,11 @@ def test_every_recorded_series_is_there(monitored: Monitored) -> None:
         chosen = "".join(f'{name}="{value}", ' for name, value in rule.get("labels", {}).items())
         query = f"{rule['record']}{{{chosen}}} >= 0"  # neither missing nor NaN
         eventually(lambda query=query: monitored.query(query), query)
-    assert monitored.value('job:errors:ratio1m{job="serving", model="mlp"}') == 0
+    expected = ['job:errors:ratio1m{job="serving", model="mlp"} == 0']
     for job, more in (("serving", ', protocol="GRPC"'), ("serving", ', protocol="REST"'), ("edge", "")):
-        for q in (50, 95, 99):
-            assert (monitored.value(f'job:request_seconds:p{q}_1m{{job="{job}", model="mlp"{more}}}') or 0) > 0
+        expected += [f'job:request_seconds:p{q}_1m{{job="{job}", model="mlp"{more}}} > 0' for q in (50, 95, 99)]
+    for query in expected:
+        eventually(lambda query=query: monitored.query(query), query)
 
 
 def expressions(dashboard: Path) -> list[str]:
@@ -241,24 +277,23 @@ def test_errors_of_a_model_are_an_alert_of_that_model(monitored: Monitored) -> N
 
 
 @pytest.mark.slow
-def test_service_that_is_gone_is_an_alert_and_so_are_its_models(monitored: Monitored) -> None:
-    """The last one: nothing is left to ask after it."""
-    kill(os.environ["EDGE_PORT"])
-    eventually(lambda: "edge" in {alert["job"] for alert in monitored.firing("TargetDown")}, "the device's alert")
+def test_service_that_is_gone_is_an_alert_and_so_are_its_models(doomed: Monitored) -> None:
+    eventually(lambda: doomed.query('canary_up{model="mlp"} == 1'), "a canary that answers")
+    kill(doomed.edge)
+    eventually(lambda: "edge" in {alert["job"] for alert in doomed.firing("TargetDown")}, "the device's alert")
 
     def page_fails() -> bool:
-        assert monitored.predict("web") == 502
-        return any(alert["job"] == "web" for alert in monitored.firing("ErrorRatioHigh"))
+        assert doomed.predict("web") == 502
+        return any(alert["job"] == "web" for alert in doomed.firing("ErrorRatioHigh"))
 
     eventually(page_fails, "the alert of a page whose back end is gone")
-    kill(os.environ["REST_PORT"])
-    down = eventually(lambda: monitored.firing("ModelUnavailable"), "the models' alert")
-    assert {alert["model"] for alert in down} >= {"mlp"}
-    eventually(lambda: monitored.firing("CanaryUnanswered"), "the alert of a canary that does not answer")
+    kill(doomed.rest)
+    for alert in ("ModelUnavailable", "CanaryUnanswered"):
+        eventually(lambda alert=alert: "mlp" in {one["model"] for one in doomed.firing(alert)}, f"{alert} of the mlp")
 
 
-def kill(port: str) -> None:
-    owner = listeners()[int(port)]
+def kill(address: str) -> None:
+    owner = listeners()[int(address.rpartition(":")[2])]
     assert owner.pid
     for process in (*psutil.Process(owner.pid).children(recursive=True), psutil.Process(owner.pid)):
         process.kill()

@@ -21,13 +21,16 @@ from packaging.requirements import Requirement
 from prometheus_client.parser import text_string_to_metric_families
 
 from deploy import prometheus
-from models.artifacts import REPOSITORY, artifacts_root
+from models.artifacts import REPOSITORY
 from serving.local import local_server
-from serving.publish import publish_all
+from serving.models_config import CANARY, STABLE, write_configs
+from tests.conftest import copy_published
 from tests.deploy.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from export.bundle import Export
 
 COMPOSE: dict[str, Any] = yaml.safe_load((REPOSITORY / "docker-compose.yml").read_text())["services"]
 PORTS = tomllib.loads((REPOSITORY / "deploy" / "ports.toml").read_text())
@@ -122,20 +125,24 @@ def test_image_of_the_watch_installs_all_that_its_packages_need() -> None:
 
 @pytest.mark.slow
 def test_image_content_of_the_watch_alone_compares(
-    tmp_path: Path, free_port: Callable[[], int], spawn: Callable[..., subprocess.Popen]
+    tmp_path: Path,
+    exports: dict[tuple[str, int], Export],
+    free_port: Callable[[], int],
+    spawn: Callable[..., subprocess.Popen],
 ) -> None:
     """With the root environment's Python, but nothing else of the repository."""
     for source, place in copied():
         if not fnmatch.fnmatch(source.name, "*.pyc"):
             (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(source, tmp_path / place)
-    publish_all()
+    root = tmp_path / "artifacts"
+    copy_published([exports["mlp", version] for version in (1, 2)], root)
     port = free_port()
     (arguments,) = instructions("CMD")
     command = [sys.executable, *json.loads(arguments)[1:]]
-    with local_server(artifacts_root() / "repository" / "models.config") as server:
+    with local_server(write_configs(root, {"mlp": {STABLE: 1, CANARY: 2}})) as server:
         command[command.index("--port") + 1], command[command.index("--server") + 1] = str(port), server.grpc_address
-        environment = {**os.environ, "ARTIFACTS": str(artifacts_root())}
+        environment = {**os.environ, "ARTIFACTS": str(root)}
         with (tmp_path / "log").open("w") as log:
             process = spawn(*command, cwd=tmp_path, env=environment, stdout=log, stderr=subprocess.STDOUT)
 

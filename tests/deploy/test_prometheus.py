@@ -14,12 +14,15 @@ import pytest
 from deploy import prometheus
 from models.artifacts import REPOSITORY, artifacts_root
 from serving.local import free_ports
-from serving.publish import publish_all
+from serving.models_config import write_configs
+from tests.conftest import copy_published
 from tests.deploy.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from export.bundle import Export
 
 PORTS = ("GRPC_PORT", "REST_PORT", "WEB_PORT", "EDGE_PORT", "PROMETHEUS_PORT", "WATCH_PORT")
 
@@ -55,6 +58,22 @@ def test_set_up_without_the_package_goes_on_and_asks_once(
     assert not without.exists()
 
 
+def test_mirror_that_does_not_answer_is_given_up(
+    without: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    apt_get = tmp_path / "bin" / "apt-get"
+    apt_get.unlink(missing_ok=True)
+    apt_get.write_text("#!/bin/sh\nexec /bin/sleep 600\n")
+    apt_get.chmod(0o755)
+    for limit in ("UPDATE_S", "DOWNLOAD_S"):
+        monkeypatch.setattr(prometheus, limit, 0.2)
+    prometheus.make_prometheus(tmp_path / "tried")
+    said = capsys.readouterr().out
+    assert "no prometheus here" in said
+    assert "not done within 0.2 s" in said
+    assert not without.exists()
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("apt-get"), reason="no apt-get here, which Debian's package comes by")
 def test_package_is_unpacked_and_runs_with_its_page(
@@ -62,8 +81,11 @@ def test_package_is_unpacked_and_runs_with_its_page(
     tmp_path: Path,
     free_port: Callable[[], int],
     spawn: Callable[..., subprocess.Popen],
+    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    for limit in ("UPDATE_S", "DOWNLOAD_S"):
+        monkeypatch.setattr(prometheus, limit, 60)  # within a test's time; what is slower is skipped
     prometheus.make_prometheus(tmp_path / "tried")
     if prometheus.find() is None:
         pytest.skip(f"the package cannot be had: {capsys.readouterr().out}")
@@ -86,13 +108,14 @@ def test_package_is_unpacked_and_runs_with_its_page(
 
 
 @pytest.fixture
-def artifacts(tmp_path: Path) -> Path:
-    """Of the built artefacts what the services read, with a run folder of its own."""
-    publish_all()
-    for name in ("repository", "evidence", "lite", "web"):
-        (tmp_path / "artifacts").mkdir(exist_ok=True)
-        (tmp_path / "artifacts" / name).symlink_to(artifacts_root() / name)
-    return tmp_path / "artifacts"
+def artifacts(tmp_path: Path, exports: dict[tuple[str, int], Export]) -> Path:
+    """Of the built artefacts what the services read, with a repository and a run folder of its own."""
+    root = tmp_path / "artifacts"
+    copy_published([exports["mlp", version] for version in (1, 2)], root)
+    write_configs(root)
+    for name in ("lite", "web"):
+        (root / name).symlink_to(artifacts_root() / name)
+    return root
 
 
 @pytest.mark.slow
