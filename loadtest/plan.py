@@ -51,7 +51,7 @@ class Plan:
     check: float = CHECKED  # share of the answers that is compared with the evidence; every status is looked at
     late_ms: float = BOUNDS["late_ms"]  # a request that leaves later than this after it was due counts as late
     late_share: float = BOUNDS["late_share"]  # more late requests than this share of all, and the schedule was not kept
-    cpu_share: float = BOUNDS["cpu_share"]  # of one core, in any second: above it the generator was what was measured
+    cpu_share: float = BOUNDS["cpu_share"]  # of one core, in any second; of all cores but one, for all workers
     keep_samples: bool = False  # raw latencies in the outcome, to hold the histograms against
 
     def __post_init__(self) -> None:

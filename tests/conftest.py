@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import subprocess
+import time
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ for _name in ("NO_PROXY", "no_proxy"):
     os.environ[_name] = ",".join(filter(None, (os.environ.get(_name), "127.0.0.1", "localhost")))
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from export.running import Runner
@@ -59,6 +60,14 @@ def is_gone(process: psutil.Process) -> bool:
         return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
+
+
+def wait_until_gone(family: Iterable[psutil.Process]) -> None:
+    """Until all of them have ended, which takes a moment on a busy machine."""
+    deadline = time.monotonic() + 60
+    while left := [process for process in family if not is_gone(process)]:
+        assert time.monotonic() < deadline, left
+        time.sleep(0.05)
 
 
 def pick_free_port() -> int:
