@@ -162,6 +162,9 @@ class Drive:
 
     def _closed(self, start: float, end: float) -> int:
         gevent.joinall([gevent.spawn(self._again, user, start, end) for user in self._free])
+        gevent.sleep(
+            max(0.0, end - time.perf_counter())
+        )  # a worker without a user rests, and its CPU share is that of the run
         return 0
 
     def _again(self, user: AskingUser, start: float, end: float) -> None:

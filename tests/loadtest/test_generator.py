@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import psutil
@@ -137,29 +137,18 @@ def test_during_runs_while_the_load_is_on(generator):
 
 @pytest.mark.slow
 def test_requests_that_are_never_answered_fail_when_they_were_due():
-    """In a process of its own, whose patience ends with the schedule."""
-    program = """
-import json, sys, time
-from loadtest import drive
-from locust.env import Environment
-from loadtest.plan import Plan
-drive.PATIENCE_S = -1
-load = Plan.from_json(json.loads(sys.argv[1]))
-driven = drive.Drive(Environment(user_classes=[]), load, worker=0, workers=1)
-driven.prepare()
-print(json.dumps(driven.run(time.perf_counter())))
-"""
     load = dataclasses.replace(OPEN, stages=(Stage(seconds=1, rate=20),), arrival="constant")
     with gated_server(free=2) as (address, _):
-        asked = json.dumps(dataclasses.replace(load, address=address).to_json())
-        done = subprocess.run(
-            [sys.executable, "-c", program, asked],
-            cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False,
-        )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    part = json.loads(done.stdout)
+        part = drive(dataclasses.replace(load, address=address), worker=0, workers=1)
     assert part["errors"] == {"no answer within 10 s": 20}
     assert [bin_[:3] for bin_ in part["bins"]] == [[number, 5, 0] for number in range(4)]
+
+
+@pytest.mark.slow
+def test_worker_without_a_user_takes_no_cpu_time():
+    part = drive(dataclasses.replace(CLOSED, users=1), worker=1, workers=2)
+    assert part["sent"] == 0
+    assert part["cpu"] < 0.5
 
 
 def test_error_of_during_is_the_callers(generator):
@@ -212,6 +201,26 @@ def test_generators_processes_end_with_whoever_started_them():
         parent.kill()
         parent.communicate()
     wait_until_gone(family)
+
+
+def drive(plan: Plan, *, worker: int, workers: int) -> dict[str, Any]:
+    """A worker's part, in a process of its own whose patience for answers ends with the schedule."""
+    program = """
+import json, sys, time
+from loadtest import drive
+from loadtest.plan import Plan
+from locust.env import Environment
+drive.PATIENCE_S = -1
+asked = json.loads(sys.argv[1])
+driven = drive.Drive(Environment(user_classes=[]), Plan.from_json(asked.pop("plan")), **asked)
+driven.prepare()
+print(json.dumps(driven.run(time.perf_counter() + 0.05)))
+"""
+    asked = json.dumps({"plan": plan.to_json(), "worker": worker, "workers": workers})
+    command = [sys.executable, "-c", program, asked]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
 
 
 @contextlib.contextmanager
