@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup lock train export convert lite-report publish page build deploy-all demo check docker-check test test-fast test-all fuzz lint loadtest loadtest-web loadtest-search loadtest-events bench-serving bench-web edge-bundle edge-push edge-arm bench-edge compare-import compare-runs status doctor down clean versions promote rollback
+.PHONY: help setup lock train export convert lite-report publish page build deploy-all demo check docker-check test test-fast test-all fuzz lint loadtest loadtest-web loadtest-search loadtest-events loadtest-truth bench-serving bench-web edge-bundle edge-push edge-arm bench-edge compare-import compare-runs status doctor down clean versions promote rollback
 
 PY := .venv/bin/python
 TIMED := $(PY) -m deploy.timed
@@ -101,11 +101,18 @@ loadtest: deploy-all  ## load on every service, latency from when a request was 
 loadtest-web: deploy-all  ## the same users on Locust's own page: make loadtest-web [TARGET=serving-rest] [MODEL=mlp]
 	@$(PY) -m loadtest.page $(if $(TARGET),--target "$(TARGET)") $(if $(MODEL),--model "$(MODEL)")
 
-loadtest-search: deploy-all  ## the highest rate with p99 under a bound, and its curve: make loadtest-search [TARGET=serving-rest] [MODEL=mlp] [P99=20]
+loadtest-search: bound-right deploy-all  ## the highest rate with p99 under a bound, and its curve: make loadtest-search [TARGET=serving-rest] [MODEL=mlp] [P99=20]
 	@$(PY) -m loadtest.search $(if $(TARGET),--target "$(TARGET)") $(if $(MODEL),--model "$(MODEL)") $(if $(P99),--p99 "$(P99)")
+
+.PHONY: bound-right
+bound-right:
+	@case "$(P99)" in *[!0-9.]*|*.*.*|.|0) echo "error: P99=$(P99) is no number of ms above 0; write for example: make loadtest-search P99=20" >&2; exit 2;; esac
 
 loadtest-events: publish  ## publish, roll back and kill a server of its own under load: make loadtest-events [MODEL=mlp]
 	@$(PY) -m loadtest.events $(if $(MODEL),--model "$(MODEL)")
+
+loadtest-truth: export  ## is the load generator to be believed? Its percentiles beside known ones and wrk's, coordinated omission shown
+	@$(PY) -m loadtest.truth
 
 bench-serving: publish serving/server/.venv-tensorflow  ## what the model server costs and how fast it is; SERVER='COMMAND' for another one
 	@$(PY) -m loadtest.bench_serving $(if $(SERVER),--server "$(SERVER)") --json "$${REPORTS:-reports}/bench-serving.json"

@@ -106,6 +106,9 @@ def _curve(entry: dict[str, Any]) -> dict[str, Any]:
         ],
         "highest_rate_per_s": _number(highest.get("rate")),
         "highest_p99_ms": _number(highest.get("p99_ms")),
+        "at_least": highest.get("at_least") is True,
+        "created": _text(entry.get("created") or ""),
+        "host": _text((entry.get("host") or {}).get("name") or ""),
         "reason": _text(entry.get("reason") or ""),
     }
 

@@ -72,9 +72,10 @@ def running_command(command: Sequence[str], *, log: Path, environment: dict[str,
 
 @contextlib.contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Hold SIGINT and SIGTERM back: between a process's start and the name for it, an interrupt would lose it."""
+    """Hold back what interrupts: between a process's start and the name for it, an interrupt would lose it."""
     held: list[int] = []
-    before = {n: signal.signal(n, lambda number, _: held.append(number)) for n in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [n for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) != signal.SIG_IGN]
+    before = {n: signal.signal(n, lambda number, _: held.append(number)) for n in numbers}
     try:
         yield
     finally:

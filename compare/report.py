@@ -76,7 +76,7 @@ def write(folder: Path, data: dict[str, Any], beside: dict[str, Any], *, note: s
 def write_again(folder: Path) -> None:
     """Render the last comparison's report once more, because something new lies beside it: a load test, the lite report.
 
-    Without a comparison, or with one of an older form, the page shows the load tests alone; with none of them, nothing is done.
+    Without a comparison, or with one that is damaged or of an older form, the page shows the load tests alone; with none of them, nothing is done.
     """
     data = _last(folder)
     if data is not None:
@@ -84,9 +84,11 @@ def write_again(folder: Path) -> None:
 
 
 def tables_of(folder: Path, data: dict[str, Any]) -> dict[str, Any]:
-    """The tables without verdict that were written with a summary; empty ones where its history is gone."""
-    path = folder / "history" / data["run_id"] / "tables.json"
-    return read_json(path) if path.is_file() else {"versions": [], "nonfinite": []}
+    """The tables without verdict that were written with a summary; empty ones where its history is gone or damaged."""
+    try:
+        return read_json(folder / "history" / data["run_id"] / "tables.json")
+    except ArtifactError:
+        return {"versions": [], "nonfinite": []}
 
 
 def templates(*folders: Path) -> jinja2.Environment:
@@ -114,12 +116,12 @@ def _last(folder: Path) -> dict[str, Any] | None:
     """The last comparison's summary; else one without rows, of the time of the load test that lies here; else None."""
     path = folder / "summary.json"
     if path.is_file():
-        data = read_json(path)
         try:
+            data = read_json(path)
             summary.validate(data)
             return data
-        except jsonschema.ValidationError:
-            pass  # of an older form
+        except (ArtifactError, jsonschema.ValidationError):
+            pass  # damaged, or of an older form
     measured = [load_files.read(folder, which) for which in load_files.KINDS]
     newest = max((found for found in measured if found.entries), key=lambda found: found.created, default=None)
     return summary.empty(newest.run_id, newest.created) if newest else None

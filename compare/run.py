@@ -60,6 +60,8 @@ def tell(piece: str) -> None:
 
 
 def interruptible() -> None:
-    """SIGTERM stops as cleanly as Ctrl-C does; lines are flushed as they are printed."""
+    """SIGTERM, and SIGHUP unless ignored (nohup), stop as cleanly as Ctrl-C; lines are flushed as they are printed."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # a terminal that is closed
+        signal.signal(signal.SIGHUP, signal.default_int_handler)
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # it is a TextIOWrapper

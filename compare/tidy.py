@@ -185,6 +185,9 @@ def _curve(curve: dict[str, Any]) -> Table:
             "failed": point["failed"],
             "invalid": point["invalid"],
             "highest_rate_per_s": curve["highest_rate_per_s"],
+            "highest_is": "at least" if curve["at_least"] else "",
+            "created": curve["created"],
+            "host": curve["host"],
         }
         for point in curve["points"]
     ]

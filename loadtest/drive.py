@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import os
 import time
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import gevent
 
+from loadtest.cpu_watch import CpuWatch
 from loadtest.null_servers import overhead_us
 from loadtest.samples import NOTHING, Samples
 from loadtest.schedule import arrivals
@@ -36,7 +36,6 @@ GIVE_UP_S, BEHIND_S = 2.0, 0.1
 REFUSED_PAUSE_S = 0.01
 # The scheduler lets answers in after this many requests that were due at once.
 AT_ONCE = 32
-CPU_WINDOW_S, CPU_SAMPLES = 1.0, 10  # saturation is judged by the second
 
 
 class Drive:
@@ -53,7 +52,7 @@ class Drive:
         self._free: list[AskingUser] = []
         self._users = 0
         self._waiting: deque[tuple[int, float]] = deque()
-        self._in_flight = 0
+        self._in_flight: dict[int, float] = {}  # when they were due, by their number in the schedule
         self._scheduled = 0  # given to a connection, or waiting for one
         self._give_up = 0.0
         self._samples = Samples()
@@ -75,18 +74,19 @@ class Drive:
 
     def run(self, start: float) -> dict[str, Any]:
         """From ``start``, a moment of time.perf_counter(); what was seen, for Locust's master."""
-        with _punctual():
+        with _punctual() as first:
             end = start + self._plan.duration
             self._give_up = end + GIVE_UP_S
-            cpu = _Cpu()
+            cpu = CpuWatch()
             watching = gevent.spawn(cpu.watch)
             try:
                 unsent = self._open(start, end) if self._plan.loop == "open" else self._closed(start, end)
                 seconds = time.perf_counter() - start
             finally:
                 watching.kill()
-        for _ in range(self._in_flight):
-            self._samples.add(self._plan.duration, latency=NOTHING, service=NOTHING, lateness=0.0, error=LOST)
+                cpu.look()  # what follows is no load
+        for due in self._in_flight.values():
+            self._samples.add(due, latency=NOTHING, service=NOTHING, lateness=0.0, error=LOST)
         part = self._samples.part(self._plan.duration, late_s=self._plan.late_ms / 1e3, keep=self._plan.keep_samples)
         for user in self._free:
             user.close()
@@ -95,6 +95,7 @@ class Drive:
             "unsent": unsent,
             "seconds": max(seconds, self._plan.duration),
             "overhead_us": self._overhead_us,
+            "realtime": first,
             "cpu": cpu.worst(),
             "cpu_us": cpu.seconds() * 1e6 / max(1, part["sent"]),
         }
@@ -139,16 +140,17 @@ class Drive:
         else:
             self._waiting.append((number, due))
             return
-        self._in_flight += 1
+        self._in_flight[number] = due
         gevent.spawn_raw(self._answer, user, number, due, moment - due)
 
     def _answer(self, user: AskingUser, number: int, due: float, start: float) -> None:
         while True:
             self._ask(user, number, due, start)
+            del self._in_flight[number]
             if not self._waiting or time.perf_counter() > self._give_up:
                 break
             number, due = self._waiting.popleft()
-        self._in_flight -= 1
+            self._in_flight[number] = due
         self._free.append(user)
 
     def _wait_for_answers(self) -> None:
@@ -160,6 +162,9 @@ class Drive:
 
     def _closed(self, start: float, end: float) -> int:
         gevent.joinall([gevent.spawn(self._again, user, start, end) for user in self._free])
+        gevent.sleep(
+            max(0.0, end - time.perf_counter())
+        )  # a worker without a user rests, and its CPU share is that of the run
         return 0
 
     def _again(self, user: AskingUser, start: float, end: float) -> None:
@@ -192,45 +197,25 @@ class Drive:
         return error is None
 
 
-class _Cpu:
-    """The process's CPU time, looked at ten times a second."""
-
-    def __init__(self) -> None:
-        self._seen = [(time.perf_counter(), time.process_time())]
-
-    def watch(self) -> None:
-        while True:
-            gevent.sleep(CPU_WINDOW_S / CPU_SAMPLES)
-            self._seen.append((time.perf_counter(), time.process_time()))
-
-    def seconds(self) -> float:
-        return self._seen[-1][1] - self._seen[0][1]
-
-    def worst(self) -> float:
-        """The largest share of one core in any second; in a shorter run, of the run."""
-        self._seen.append((time.perf_counter(), time.process_time()))
-        step = min(CPU_SAMPLES, len(self._seen) - 1)
-        pairs = zip(self._seen, self._seen[step:], strict=False)
-        return max(((cpu - cpu0) / (now - then) for (then, cpu0), (now, cpu) in pairs if now > then), default=0.0)
-
-
 @contextmanager
-def _punctual() -> Iterator[None]:
-    """Nothing that is not the server's: no collections, and this thread before all others where that is allowed (root).
+def _punctual() -> Iterator[bool]:
+    """Nothing that is not the server's: no collections, and this thread before all others. Yields whether that is allowed (root).
 
-    On two busy cores it takes p99 of the lateness from 5 ms to 0.4 ms; niceness does little, because Linux weighs sessions.
+    Niceness would do little, because Linux weighs sessions.
     """
     gc.disable()
-    _go_first(True)
     try:
-        yield
+        yield _go_first(True)
     finally:
         _go_first(False)
         gc.enable()
 
 
-def _go_first(yes: bool) -> None:
-    """Real-time scheduling of this thread, or the usual one."""
-    with contextlib.suppress(OSError, AttributeError):
+def _go_first(yes: bool) -> bool:
+    """Real-time scheduling of this thread, or the usual one; whether it was set."""
+    try:
         policy = os.SCHED_RR | os.SCHED_RESET_ON_FORK if yes else os.SCHED_OTHER
         os.sched_setscheduler(0, policy, os.sched_param(int(yes)))
+    except (OSError, AttributeError):
+        return False
+    return True

@@ -21,6 +21,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from compare import units
 from compare.run import interruptible
 from deploy.columns import columns
 from loadtest.generator import Generator, Plan, Stage
@@ -99,7 +100,7 @@ EVENTS = (
 def run_event(
     generator: Generator, deployment: PrivateDeployment, event: Event, target: str, *, rate: float = RATE
 ) -> dict[str, Any]:
-    """One event under load, as ``events.schema.json`` has it."""
+    """One event under load, as ``load-events.schema.json`` has it."""
     marks = Marks()
 
     def during() -> None:
@@ -163,7 +164,7 @@ def table(rows: list[dict[str, Any]]) -> str:
     cells = [("event", "target", "requests", "failed", "may fail", "failing", "p50", "p99", "max", "verdict")]
     for row in rows:
         allowed = "any" if row["allowed_failed"] is None else str(row["allowed_failed"])
-        times = (_ms(row["latency_ms"][name]) for name in ("p50", "p99", "max"))
+        times = (units.milliseconds(row["latency_ms"][name]) for name in ("p50", "p99", "max"))
         asked = (row["event"], row["target"], str(row["sent"]), str(row["failed"]), allowed)
         cells.append((*asked, failing(row), *times, broken(row) or "fine"))
     return columns(cells)
@@ -177,10 +178,6 @@ def failing(row: dict[str, Any]) -> str:
     after = row["timeline"][bins[-1] + 1 :]
     end = f"{after[0]['at_s']:g} s" if after else "the end"
     return f"{row['timeline'][bins[0]]['at_s']:g}–{end}"
-
-
-def _ms(figure: float | None) -> str:
-    return "–" if figure is None else f"{figure:.1f} ms"
 
 
 def main() -> int:

@@ -8,6 +8,7 @@ Locust patches its process for gevent, so nothing of it is imported here.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -65,11 +66,12 @@ class Generator:
     def run(self, plan: Plan, *, during: Callable[[], None] | None = None) -> Outcome:
         """Put the plan's load on its target; ``during`` runs in a thread of this process while the load is on.
 
-        Raises TargetError when the plan cannot be run, DeployError when the generator's processes end. What the server
+        Raises TargetError when the plan cannot be run, DeployError when one of the generator's processes ends or is stuck. What the server
         does wrong is in the outcome.
         """
         assert self._process.stdin is not None
-        print(json.dumps(plan.to_json()), file=self._process.stdin)
+        with contextlib.suppress(BrokenPipeError):  # it has ended; why is heard next
+            print(json.dumps(plan.to_json()), file=self._process.stdin)
         started = self._hear()["started"]
         if during is None:
             parts = self._hear()["parts"]
@@ -88,13 +90,16 @@ class Generator:
             said = self._log.read_text(errors="replace").strip().splitlines() or ["it said nothing"]
             raise DeployError(f"the load generator ended with exit code {self._process.wait()}: {said[-1]}")
         heard = json.loads(line)
+        if "ended" in heard:
+            raise DeployError(heard["ended"])
         if "error" in heard:
             raise TargetError(heard["error"])
         return heard
 
     def __exit__(self, *exception: object) -> None:
-        end_group(self._process)
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                pipe.close()
-        self._folder.cleanup()
+        with self._folder:
+            end_group(self._process)
+            for pipe in (self._process.stdin, self._process.stdout):
+                if pipe is not None:
+                    with contextlib.suppress(BrokenPipeError):  # a plan that nobody read
+                        pipe.close()

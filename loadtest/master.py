@@ -1,7 +1,7 @@
 """``python -m loadtest.master WORKERS``: Locust's master, driven by lines of JSON; ``loadtest.generator`` is what starts it.
 
 A line of stdin is a plan; the answers are {"started": time.time()} when the schedule starts, then {"parts": […]} of the
-workers, or {"error": sentence}. It starts the workers, and ends with them when stdin ends.
+workers; or {"error": sentence} when the plan cannot be run, {"ended": sentence} when a worker can't. It starts the workers, and ends with them when stdin ends.
 """
 
 from __future__ import annotations
@@ -44,36 +44,37 @@ class Master:
     def wait_for_workers(self) -> None:
         _, problem = self._answers(START_LIMIT_S)
         self._clients = sorted(self._said)
-        tell({"error": problem} if problem else {"ready": True})
+        tell(problem or {"ready": True})
 
     def run(self, plan: dict[str, Any]) -> None:
         workers = len(self._clients)
         shares = [{"plan": plan, "worker": number, "workers": workers} for number in range(workers)]
         _, problem = self._ask("prepare", shares, START_LIMIT_S)
-        if problem is None:
+        if not problem:
             start = time.time() + LEAD_S
             tell({"started": start})
             seconds = sum(stage["seconds"] for stage in plan["stages"]) + plan["seconds"]
             said, problem = self._ask("go", [{"start": start}] * workers, seconds + BEYOND_S)
-        tell({"error": problem} if problem else {"parts": said})
+        tell(problem or {"parts": said})
 
-    def _ask(self, kind: str, messages: list[dict[str, Any]], limit: float) -> tuple[list[Any], str | None]:
+    def _ask(self, kind: str, messages: list[dict[str, Any]], limit: float) -> tuple[list[Any], dict[str, str]]:
         self._said.clear()
         self._all_said.clear()
         for client, data in zip(self._clients, messages, strict=True):
             self._runner.send_message(kind, data, client)
         return self._answers(limit)
 
-    def _answers(self, limit: float) -> tuple[list[Any], str | None]:
-        """The workers' answers in their order, or why there are none. ``limit`` in seconds."""
+    def _answers(self, limit: float) -> tuple[list[Any], dict[str, str]]:
+        """The workers' answers in their order, and what to tell instead of them, empty when all is well. ``limit`` in seconds."""
         deadline = time.monotonic() + limit
         while not self._all_said.wait(1.0):
             if codes := [code for process in self._processes if (code := process.poll()) is not None]:
-                return [], f"a worker of the load ended with exit code {codes[0]}; run it again"
+                return [], {"ended": f"a worker of the load ended with exit code {codes[0]}; run it again"}
             if time.monotonic() > deadline:
-                return [], f"a worker of the load did not answer within {limit:.0f} s; look at the load of the machine"
-        said = [self._said[client] for client in sorted(self._said)]
-        return said, next((answer["error"] for answer in said if "error" in answer), None)
+                said = f"a worker of the load did not answer within {limit:.0f} s; look at the load of the machine"
+                return [], {"ended": said}
+        answers = [self._said[client] for client in sorted(self._said)]
+        return answers, next((answer for answer in answers if "error" in answer), {})
 
     def _hear(self, environment: Any, msg: Any) -> None:
         self._said[msg.node_id] = msg.data

@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from compare.environment import cores
 from loadtest.histogram import encoded, latency_ms, merged, percentiles
 from loadtest.samples import bin_seconds
 
@@ -69,13 +70,12 @@ class Outcome:
             timeline=_timeline(plan, parts),
             generator={
                 "cpu": cpu,
+                "realtime": all(part["realtime"] for part in parts),
                 "cpu_us": sum(part["cpu_us"] * part["sent"] for part in parts) / max(1, total["sent"]),
                 "overhead_us": max(part["overhead_us"] for part in parts),
                 "workers": len(parts),
             },
-            invalid=_invalid(
-                plan, sent=total["sent"], late=total["late"], unsent=total["unsent"], late_max=late_max, cpu=cpu
-            ),
+            invalid=_invalid(plan, total, late_max=late_max, cpu=[part["cpu"] for part in parts]),
             samples=[part["samples"] for part in parts] if plan.keep_samples else None,
         )
 
@@ -136,8 +136,13 @@ def _timeline(plan: Plan, parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return rows
 
 
-def _invalid(plan: Plan, *, sent: int, late: int, unsent: int, late_max: float, cpu: float) -> str | None:
-    """Why the generator, and not the server, was measured; None when it kept its schedule and had CPU time left."""
+def _invalid(plan: Plan, total: Counter[str], *, late_max: float, cpu: list[float]) -> str | None:
+    """Why the generator, and not the server, was measured; None when it kept its schedule and had CPU time left.
+
+    ``cpu`` is each worker's share of a core. Together they leave one core to the server, where there are several.
+    """
+    sent, late, unsent = total["sent"], total["late"], total["unsent"]
+    crowded = sum(cpu) > plan.cpu_share * max(1, cores() - 1)
     reasons = []
     if unsent:
         reasons.append(f"{unsent} of {sent + unsent} requests were never sent, the schedule was so far behind")
@@ -145,8 +150,13 @@ def _invalid(plan: Plan, *, sent: int, late: int, unsent: int, late_max: float, 
         reasons.append(
             f"{late} of {sent} requests left more than {plan.late_ms:g} ms late (the worst {late_max:.0f} ms)"
         )
-    if cpu > plan.cpu_share:
-        reasons.append(f"a worker used {cpu:.0%} of a core in one second")
+    if max(cpu) > plan.cpu_share:
+        reasons.append(f"a worker used {max(cpu):.0%} of a core in one second")
+    elif crowded:
+        reasons.append(
+            f"{len(cpu)} workers used {sum(cpu):.0%} of a core, and the {cores()} cores are the server's too"
+        )
     if not reasons:
         return None
-    return f"the generator was measured, not the server: {'; '.join(reasons)}; ask for a lower rate, use more workers, or run it where nothing else runs"
+    more = "" if crowded else "use more workers, "
+    return f"the generator was measured, not the server: {'; '.join(reasons)}; ask for a lower rate, {more}or run it where nothing else runs"

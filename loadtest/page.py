@@ -14,8 +14,6 @@ from loadtest.watched import Watched
 from models.artifacts import REPOSITORY
 from models.errors import DeployError, run_cli
 
-USERS = {"serving-rest": "RestUser", "serving-grpc": "GrpcUser", "edge-http": "EdgeUser", "web-http": "WebUser"}
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m loadtest.page", description=__doc__)
@@ -39,7 +37,7 @@ def main() -> None:
     command = [sys.executable, "-m", "locust", "-f", "loadtest/locustfile.py", "--model", options.model]
     command += ["--web-host", "127.0.0.1", "--web-port", str(number), "--class-picker", "--loglevel", "WARNING"]
     os.chdir(REPOSITORY)
-    os.execv(sys.executable, [*command, *(USERS[target] for target in targets if options.target)])
+    os.execv(sys.executable, [*command, *(SERVICES[target].user for target in targets if options.target)])
 
 
 if __name__ == "__main__":

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import tomllib
 from dataclasses import asdict, dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from loadtest.services import find_service
 from models.errors import TargetError
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+PROFILES: dict[str, Any] = tomllib.loads(Path(__file__).with_name("profiles.toml").read_text())
+BOUNDS, CHECKED = PROFILES["bounds"], PROFILES["checks"]["share"]
 MOST_REQUESTS = 1e7  # 40 bytes each
 
 
@@ -18,6 +25,10 @@ class Stage:
     seconds: float
     rate: float
     ramp: bool = False
+
+    def requests(self, before: float) -> float:
+        """How many are due in it, when the rate was ``before``."""
+        return self.seconds * ((before + self.rate) / 2 if self.ramp else self.rate)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,10 +48,10 @@ class Plan:
     address: str | None = None  # host:port; None: the deployment's
     label: str | None = None  # the model server's name for a version; None: the newest
     seed: int = 0
-    check: float = 0.1  # share of the answers that is compared with the evidence; every status is looked at
-    late_ms: float = 5.0  # a request that leaves later than this after it was due counts as late
-    late_share: float = 0.01  # more late requests than this share of all, and the schedule was not kept
-    cpu_share: float = 0.9  # of one core, in any second: above it the generator was what was measured
+    check: float = CHECKED  # share of the answers that is compared with the evidence; every status is looked at
+    late_ms: float = BOUNDS["late_ms"]  # a request that leaves later than this after it was due counts as late
+    late_share: float = BOUNDS["late_share"]  # more late requests than this share of all, and the schedule was not kept
+    cpu_share: float = BOUNDS["cpu_share"]  # of one core, in any second; of all cores but one, for all workers
     keep_samples: bool = False  # raw latencies in the outcome, to hold the histograms against
 
     def __post_init__(self) -> None:
@@ -73,11 +84,7 @@ class Plan:
     @property
     def requests(self) -> float:
         """How many an open loop sends."""
-        before, total = 0.0, 0.0
-        for stage in self.stages:
-            total += stage.seconds * ((before + stage.rate) / 2 if stage.ramp else stage.rate)
-            before = stage.rate
-        return total
+        return sum(stage.requests(before) for stage, before in with_rate_before(self.stages))
 
     @property
     def rate(self) -> float | None:
@@ -90,3 +97,8 @@ class Plan:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Plan:
         return cls(**{**data, "stages": tuple(Stage(**stage) for stage in data["stages"])})
+
+
+def with_rate_before(stages: Sequence[Stage]) -> list[tuple[Stage, float]]:
+    """Each stage, and the rate of the one before it; the first begins at 0."""
+    return list(zip(stages, [0.0, *(stage.rate for stage in stages)], strict=False))

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
-from typing import Any
 
-from loadtest.plan import Plan, Stage
+from loadtest.plan import PROFILES, Plan, Stage
 from models.errors import TargetError
 
 _NOT_PROFILES = ("bounds", "checks")
@@ -31,23 +27,21 @@ class Profile:
         return sum(stage.seconds for stage in self.stages) + self.closed_seconds
 
     def plans(self, target: str, model: str, *, seed: int = 0) -> tuple[Plan, Plan]:
-        table = _table()
-        judged: dict[str, Any] = {"seed": seed, "check": table["checks"]["share"], **table["bounds"]}
         return (
-            Plan(target=target, model=model, loop="open", stages=self.stages, arrival=self.arrival, **judged),
-            Plan(target=target, model=model, loop="closed", users=self.users, seconds=self.closed_seconds, **judged),
+            Plan(target=target, model=model, loop="open", stages=self.stages, arrival=self.arrival, seed=seed),
+            Plan(target=target, model=model, loop="closed", users=self.users, seconds=self.closed_seconds, seed=seed),
         )
 
 
 def profile_names() -> list[str]:
-    return [name for name in _table() if name not in _NOT_PROFILES]
+    return [name for name in PROFILES if name not in _NOT_PROFILES]
 
 
 def find_profile(name: str) -> Profile:
     """Raises TargetError for a name that is none."""
     if name not in profile_names():
         raise TargetError(f"no load profile is named {name!r}; there are: {', '.join(profile_names())}")
-    entry = _table()[name]
+    entry = PROFILES[name]
     return Profile(
         name=name,
         about=entry["about"],
@@ -56,8 +50,3 @@ def find_profile(name: str) -> Profile:
         users=entry["closed"]["users"],
         closed_seconds=entry["closed"]["seconds"],
     )
-
-
-@cache
-def _table() -> dict[str, Any]:
-    return tomllib.loads(Path(__file__).with_name("profiles.toml").read_text())

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 CURVES, EVENTS = "load-curves", "load-events"
+OF_CURVE = ("created", "host", "versions")  # of the search that found it
 
 
 @cache
@@ -53,23 +54,20 @@ def write(name: str, content: dict[str, Any], *, folder: Path | None = None) -> 
 
 
 def write_curves(curves: Sequence[dict[str, Any]], *, folder: Path | None = None) -> Path:
-    """The curves in place of those of the same model and target; others that are there stay."""
-    folder = folder or reports_root()
-    kept = {(curve["model"], curve["target"]): curve for curve in [*_known_curves(folder), *curves]}
-    return write(CURVES, {"curves": list(kept.values())}, folder=folder)
+    """The curves in place of those of the same model and target; others that are there stay, with their own time and host."""
+    folder, own = folder or reports_root(), head()
+    made = [curve | {key: own[key] for key in OF_CURVE} for curve in curves]
+    kept = {(curve["model"], curve["target"]): curve for curve in [*_known_curves(folder), *made]}
+    return write(CURVES, own | {"curves": list(kept.values())}, folder=folder)
 
 
 def _known_curves(folder: Path) -> list[dict[str, Any]]:
-    path = folder / f"{CURVES}.json"
-    if not path.is_file():
-        return []
+    """Of the last search's file; none where that is missing, damaged or of an older form."""
     try:
-        data = read_json(path)
+        data = read_json(folder / f"{CURVES}.json")
         jsonschema.Draft202012Validator(schema(CURVES)).validate(data)
-    except jsonschema.ValidationError:  # of an older form
+    except (ArtifactError, jsonschema.ValidationError):
         return []
-    except ArtifactError as error:
-        raise ArtifactError(f"{path} cannot be read; delete it and search again") from error
     return data["curves"]
 
 

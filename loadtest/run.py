@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from loadtest.plan import Plan
     from loadtest.profiles import Profile
 
-# A machine has busy moments: a run of at most so many seconds that is invalid is made again. What the last one says stands.
+# A machine has busy moments: a run of at most so many seconds that is invalid is made again.
 AGAIN_S, ATTEMPTS = 30.0, 3
 
 
@@ -53,12 +53,20 @@ def run_profile(selection: Selection, *, tell: Callable[[str], None]) -> dict[st
     with Generator(workers=selection.workers) as generator:
         for number, (target, export) in enumerate(cells, 1):
             for plan in selection.profile.plans(target, export.model, seed=selection.seed):
-                attempts = ATTEMPTS if plan.duration <= AGAIN_S else 1
-                while (row := ask_cell(generator, plan, export))["invalid"] and (attempts := attempts - 1):
-                    tell(f"       {target} {export.model}, {plan.loop} loop, again: {row['invalid']}")
-                rows.append(row)
+                rows.append(ask_until_valid(generator, plan, export, tell=tell))
             tell(f"{number:2}/{len(cells)}  {sentence(*rows[-2:])}")
     return {"profile": selection.profile.name, "workers": selection.workers, "cells": rows}
+
+
+def ask_until_valid(generator: Generator, plan: Plan, export: Export, *, tell: Callable[[str], None]) -> dict[str, Any]:
+    """The first row that is valid, else the last one. One with failed requests stands: no other run may hide them."""
+    attempts = ATTEMPTS if plan.duration <= AGAIN_S else 1
+    for attempt in range(1, attempts + 1):
+        row = ask_cell(generator, plan, export) | {"attempts": attempt}
+        if not row["invalid"] or row["failed"] or attempt == attempts:
+            break
+        tell(f"       {plan.target} {plan.model}, {plan.loop} loop, again: {row['invalid']}")
+    return row
 
 
 def ask_cell(generator: Generator, plan: Plan, export: Export) -> dict[str, Any]:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from loadtest.plan import with_rate_before
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -21,7 +23,7 @@ def arrivals(plan: Plan, *, worker: int = 0, workers: int = 1) -> NDArray:
     at the whole rate divided by ``workers``; such processes together are one at the whole rate. As many requests are sent
     as the rate says: a Poisson process whose count is known has its arrivals anywhere with equal chance.
     """
-    expected = [0.0, *np.cumsum([_requests(stage, before) for stage, before in _with_rate_before(plan.stages)])]
+    expected = [0.0, *np.cumsum([stage.requests(before) for stage, before in with_rate_before(plan.stages)])]
     everyone = np.arange(round(expected[-1]), dtype=float)
     mine = everyone[worker::workers]
     if plan.arrival == "poisson":
@@ -33,7 +35,7 @@ def _moments(stages: Sequence[Stage], expected: Sequence[float], requests: NDArr
     """When so many requests have been due: the inverse of the rate's integral, stage by stage."""
     moments = np.empty_like(requests)
     start = 0.0
-    for i, (stage, before) in enumerate(_with_rate_before(stages)):
+    for i, (stage, before) in enumerate(with_rate_before(stages)):
         here = (requests >= expected[i]) & (requests < expected[i + 1])
         moments[here] = start + _into(stage, before, requests[here] - expected[i])
         start += stage.seconds
@@ -46,11 +48,3 @@ def _into(stage: Stage, before: float, requests: NDArray) -> NDArray:
         return requests / stage.rate
     slope = (stage.rate - before) / stage.seconds
     return (np.sqrt(np.maximum(before**2 + 2 * slope * requests, 0.0)) - before) / slope
-
-
-def _requests(stage: Stage, before: float) -> float:
-    return stage.seconds * ((before + stage.rate) / 2 if stage.ramp else stage.rate)
-
-
-def _with_rate_before(stages: Sequence[Stage]) -> list[tuple[Stage, float]]:
-    return list(zip(stages, [0.0, *(stage.rate for stage in stages)], strict=False))

@@ -17,6 +17,7 @@ import statistics
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from compare import units
 from compare.run import interruptible
 from deploy.columns import columns
 from export.bundle import find_exports
@@ -77,8 +78,17 @@ class Curve:
     highest: Point | None
     reason: str
 
+    @property
+    def at_least(self) -> bool:
+        """Whether the server may hold more than ``highest``: the generator, or the search's own end, was the limit."""
+        if self.highest is None:
+            return False
+        above = next((point for point in self.points if point.rate_asked > self.highest.rate_asked), None)
+        return above is None or above.invalid is not None
+
     def to_json(self) -> dict[str, Any]:
-        highest = self.highest and {"rate": self.highest.rate_asked, "p99_ms": self.highest.p99_ms}
+        found = self.highest
+        highest = found and {"rate": found.rate_asked, "p99_ms": found.p99_ms, "at_least": self.at_least}
         points = [{k: v for k, v in asdict(point).items() if k != "error"} for point in self.points]
         return {
             "model": self.model,
@@ -152,7 +162,7 @@ def median_point(rate: float, outcomes: list[Outcome]) -> Point:
     errors = [error["message"] for outcome in outcomes for error in outcome.errors]
     return Point(
         rate_asked=rate,
-        rate=statistics.median(outcome.answered / outcome.seconds for outcome in outcomes),
+        rate=statistics.median(outcome.rate for outcome in outcomes),
         p50_ms=p50,
         p99_ms=p99,
         failed=sum(outcome.failed for outcome in outcomes),
@@ -162,10 +172,10 @@ def median_point(rate: float, outcomes: list[Outcome]) -> Point:
 
 
 def search_all(
-    models: Sequence[str], targets: Sequence[str], *, bound_ms: float, seconds: float, workers: int
+    load: Generator, models: Sequence[str], targets: Sequence[str], *, bound_ms: float, seconds: float
 ) -> Iterator[Curve]:
-    """Every model on every target of the running deployment."""
-    with Generator(workers=workers) as generator:
+    """Every model on every target of the running deployment; the generator is started for them."""
+    with load as generator:
         for target in targets:
             for model in models:
                 print(f"{model} on {target}, p99 under {bound_ms:g} ms:", flush=True)
@@ -174,7 +184,8 @@ def search_all(
                 def measure(rate: float, model: str = model, target: str = target) -> Point:
                     point = measured(generator, model, target, rate, seconds=seconds)
                     verdict = "not held" if point.broken(bound_ms) else "held"
-                    print(f"  {rate:8.0f}/s  p50 {_ms(point.p50_ms)}  p99 {_ms(point.p99_ms)}  {verdict}", flush=True)
+                    p50, p99 = units.milliseconds(point.p50_ms), units.milliseconds(point.p99_ms)
+                    print(f"  {rate:8.0f}/s  p50 {p50:>8}  p99 {p99:>8}  {verdict}", flush=True)
                     return point
 
                 curve = search(model, target, bound_ms=bound_ms, measure=measure)
@@ -183,15 +194,9 @@ def search_all(
 
 
 def _found(curve: Curve) -> str:
-    """The highest rate; where the generator was the limit, the server may hold more."""
     if curve.highest is None:
         return "none"
-    above = next((point for point in curve.points if point.rate_asked > curve.highest.rate_asked), None)
-    return f"{'at least ' if above and above.invalid else ''}{curve.highest.rate_asked:.0f}/s"
-
-
-def _ms(figure: float | None) -> str:
-    return "      –   " if figure is None else f"{figure:7.1f} ms"
+    return f"{'at least ' if curve.at_least else ''}{curve.highest.rate_asked:.0f}/s"
 
 
 def main() -> int:
@@ -203,6 +208,7 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=1, help="processes of the generator; default 1")
     options = parser.parse_args()
     bound, seconds = positive("--p99", options.p99, "ms"), positive("--seconds", options.seconds, "s")
+    load = Generator(workers=options.workers)
     targets = [name.strip() for name in options.target.split(",") if name.strip()] or list(SERVICES)
     models = [name.strip() for name in options.model.split(",") if name.strip()]
     for name in targets:
@@ -215,7 +221,7 @@ def main() -> int:
         Watched(target, newest[model])
     curves: list[Curve] = []
     try:
-        for curve in search_all(list(newest), targets, bound_ms=bound, seconds=seconds, workers=options.workers):
+        for curve in search_all(load, list(newest), targets, bound_ms=bound, seconds=seconds):
             curves.append(curve)
     finally:  # what was found before an interrupt is kept
         if curves:

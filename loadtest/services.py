@@ -10,11 +10,12 @@ from models.errors import TargetError
 
 @dataclass(frozen=True)
 class Service:
-    """``precision`` of what answers (compare/tolerances.toml); ``prefix`` stands before REST's paths."""
+    """``user`` is who asks it (users.py); ``precision`` of what answers (compare/tolerances.toml); ``prefix`` stands before REST's paths."""
 
     name: str
     port_name: str
     protocol: str  # "rest" | "grpc"
+    user: str
     precision: str = "float32"
     prefix: str = ""
 
@@ -27,10 +28,10 @@ class Service:
 SERVICES = {
     service.name: service
     for service in (
-        Service("serving-rest", "REST_PORT", "rest"),
-        Service("serving-grpc", "GRPC_PORT", "grpc"),
-        Service("edge-http", "EDGE_PORT", "rest", precision="int8"),
-        Service("web-http", "WEB_PORT", "rest", prefix="/api/serving"),
+        Service("serving-rest", "REST_PORT", "rest", "RestUser"),
+        Service("serving-grpc", "GRPC_PORT", "grpc", "GrpcUser"),
+        Service("edge-http", "EDGE_PORT", "rest", "EdgeUser", precision="int8"),
+        Service("web-http", "WEB_PORT", "rest", "WebUser", prefix="/api/serving"),
     )
 }
 

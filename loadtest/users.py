@@ -19,6 +19,7 @@ from gevent import socket
 from geventhttpclient.response import HTTPParseError, HTTPResponse
 
 from export.bundle import find_exports
+from loadtest.plan import CHECKED
 from loadtest.questions import Question, questions
 from loadtest.services import SERVICES, find_service
 
@@ -32,7 +33,6 @@ PATIENCE_S = 10.0
 LOST = f"no answer within {PATIENCE_S:g} s"
 # A connection that was idle for this long is looked at before it is used: the edge service ends one after 9 s.
 IDLE_S = 1.0
-CHECKED = 0.1  # share of the answers that the task compares with the evidence; a plan says its own
 MESSAGE_CHARACTERS = 200  # of an error; the rest of a long body says nothing more
 # On Locust's page: requests per second of a user, as long as the answers allow it.
 USER_RATE = 10
@@ -209,4 +209,4 @@ class GrpcUser(AskingUser):
 
 
 USERS: dict[str, type[AskingUser]] = {user.target: user for user in (RestUser, GrpcUser, EdgeUser, WebUser)}
-assert USERS.keys() == SERVICES.keys()
+assert {target: user.__name__ for target, user in USERS.items()} == {s.name: s.user for s in SERVICES.values()}

@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import time
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -70,6 +71,14 @@ def is_gone(process: psutil.Process) -> bool:
         return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
+
+
+def wait_until_gone(family: Iterable[psutil.Process]) -> None:
+    """Until all of them have ended, which takes a moment on a busy machine."""
+    deadline = time.monotonic() + 60
+    while left := [process for process in family if not is_gone(process)]:
+        assert time.monotonic() < deadline, left
+        time.sleep(0.05)
 
 
 def pick_free_port() -> int:

@@ -71,7 +71,7 @@ def curves(found: Sequence[dict[str, Any]]) -> Canvas | None:
         )
         label, at = curve["target"], max(valid or points, key=lambda p: p["rate"])
         if curve["highest_rate_per_s"]:
-            label = f"{label} {curve['highest_rate_per_s']:,.0f}/s"
+            label = f"{label} {'at least ' if curve['at_least'] else ''}{curve['highest_rate_per_s']:,.0f}/s"
             at = min(valid or points, key=lambda p: abs(p["rate"] - curve["highest_rate_per_s"]))
             ring = {"marker": "o", "markersize": 9, "markerfacecolor": "none", "markeredgecolor": style["color"]}
             canvas.axes.plot([at["rate"]], [at["p99_ms"]], linestyle="", **ring)

@@ -6,6 +6,7 @@ import argparse
 import os
 import time
 
+from compare.environment import cores
 from compare.quantization import document, page, tables
 from compare.quantization.run import QUICK, Effort, Selection, measure
 from compare.run import interruptible
@@ -27,8 +28,7 @@ def main() -> None:
     options = parser.parse_args()
     start = time.perf_counter()
     selection = Selection(_names(options.models), _names(options.variants), QUICK if options.quick else Effort())
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    models = measure(selection, threads=sorted({1, cores}))
+    models = measure(selection, threads=sorted({1, cores()}))
     found = document.compose(models, quick=options.quick)
     folder = reports_root()
     write_json(folder / "lite.json", found)

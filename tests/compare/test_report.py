@@ -154,6 +154,31 @@ def test_load_is_shown_with_its_charts_and_what_is_not_valid(open_report, writte
     assert ("22, 24, 29" in ink) == (scheme == "light")
 
 
+def test_highest_rate_says_where_it_is_only_a_lower_bound_and_when_it_was_found(open_report, written):
+    load_shapes.write_all(written.parent)
+    report.write_again(written.parent)
+    page, *_ = open_report()
+    section = page.locator("section", has=page.get_by_role("heading", name="Latency over throughput"))
+    rest, grpc = section.locator("tbody tr").all_inner_texts()
+    assert "at least 560/s" in grpc
+    assert grpc.endswith("; found 2026-11-25T04:00:00+00:00 on vm")
+    assert "\t400/s" in rest
+    assert "found" not in rest
+    assert "serving-grpc at least 560/s" in section.locator("svg").text_content()
+    table = (written.parent / "csv" / "curves.csv").read_text()
+    assert ",560.0,at least,2026-11-25T04:00:00+00:00,vm" in table
+
+
+@pytest.mark.parametrize("damaged", ["summary.json", "tables.json"])
+def test_damaged_comparison_does_not_lose_a_load_test(written, damaged):
+    """``make loadtest`` renders the report again; what the comparison left is then as it is."""
+    load_shapes.write_all(written.parent)
+    for path in written.parent.rglob(damaged):
+        path.write_text("{")
+    report.write_again(written.parent)
+    assert load_shapes.LATE in written.read_text()
+
+
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [

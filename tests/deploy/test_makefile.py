@@ -28,3 +28,13 @@ def test_import_without_a_file_is_one_sentence():
     done = subprocess.run(["make", "compare-import"], cwd=REPOSITORY, capture_output=True, text=True, timeout=30)
     assert done.returncode == 2
     assert done.stderr.startswith("error: which file? write for example: make compare-import FILE=bench.json\n")
+
+
+@pytest.mark.parametrize("bound", ["abc", "-5", "1.2.3", "0"])
+def test_search_with_a_bound_that_is_none_is_one_sentence_before_anything_is_built(bound):
+    done = subprocess.run(
+        ["make", "loadtest-search", f"P99={bound}"],
+        cwd=REPOSITORY, capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: P99={bound} is no number of ms above 0; write for example: make")

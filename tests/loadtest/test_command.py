@@ -23,7 +23,7 @@ from loadtest.plan import Stage
 from loadtest.profiles import Profile, find_profile, profile_names
 from models.artifacts import REPOSITORY
 from models.errors import DeployError, ExportOnceError
-from tests.conftest import is_gone, pick_free_port
+from tests.conftest import pick_free_port, wait_until_gone
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,6 +73,7 @@ def test_run_writes_what_its_schema_says_and_its_history(services, tmp_path: Pat
         assert cell["version"] == 2
         assert cell["server"]["cpu_us"] > 0
         assert cell["server"]["rss_bytes"] > 1e6
+        assert 1 <= cell["attempts"] <= 3
         assert cell["rate_asked"] == (60 if cell["loop"] == "open" else None)
     spent = {cell["target"]: cell["phases_us"] for cell in data["cells"] if cell["loop"] == "open"}
     assert spent["edge-http"]["compute"] > 0  # the model servers of the tests have no page of metrics
@@ -155,7 +156,7 @@ def test_interrupt_leaves_no_process_and_no_half_run(services, tmp_path: Path, s
     _, said = running.communicate(timeout=60)
     assert running.returncode == 130
     assert said == f"stopped; nothing is written, {tmp_path / 'load.json'} is as it was\n"
-    assert all(map(is_gone, family))
+    wait_until_gone(family)
     assert not list(tmp_path.iterdir())
 
 

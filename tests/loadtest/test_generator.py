@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import json
 import math
+import socketserver
 import subprocess
 import sys
+import tempfile
 import threading
-import time
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import psutil
@@ -19,7 +23,10 @@ from models.artifacts import REPOSITORY, artifacts_root
 from models.errors import DeployError, TargetError
 from serving.local import local_server
 from serving.models_config import config_text
-from tests.conftest import is_gone, pick_free_port
+from tests.conftest import pick_free_port, wait_until_gone
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 OPEN = Plan(target="serving-rest", model="mlp", loop="open", stages=(Stage(seconds=0.8, rate=100),), check=0.5)
 CLOSED = Plan(target="serving-rest", model="mlp", loop="closed", users=3, seconds=0.6, check=1.0)
@@ -122,10 +129,26 @@ def test_generator_that_cannot_keep_up_says_so(generator):
 
 
 def test_during_runs_while_the_load_is_on(generator):
-    moments = []
-    outcome = generator.run(OPEN, during=lambda: moments.append(time.time()))
-    (moment,) = moments
-    assert moment < outcome.started + outcome.seconds
+    """Nothing is answered before it has run, and all is answered."""
+    with gated_server(free=4) as (address, gate):  # each worker asks once on two connections before its schedule
+        outcome = generator.run(dataclasses.replace(OPEN, address=address, check=0.0), during=gate.set)
+    assert (outcome.sent, outcome.failed) == (80, 0), outcome.errors
+
+
+@pytest.mark.slow
+def test_requests_that_are_never_answered_fail_when_they_were_due():
+    load = dataclasses.replace(OPEN, stages=(Stage(seconds=1, rate=20),), arrival="constant")
+    with gated_server(free=2) as (address, _):
+        part = drive(dataclasses.replace(load, address=address), worker=0, workers=1)
+    assert part["errors"] == {"no answer within 10 s": 20}
+    assert [bin_[:3] for bin_ in part["bins"]] == [[number, 5, 0] for number in range(4)]
+
+
+@pytest.mark.slow
+def test_worker_without_a_user_takes_no_cpu_time():
+    part = drive(dataclasses.replace(CLOSED, users=1), worker=1, workers=2)
+    assert part["sent"] == 0
+    assert part["cpu"] < 0.5
 
 
 def test_error_of_during_is_the_callers(generator):
@@ -142,9 +165,22 @@ def test_worker_that_is_killed_is_an_error(services):
     with Generator(workers=2) as generator:
         family = psutil.Process(generator.pid).children(recursive=True)
         threading.Timer(0.5, lambda: next(p for p in family if "loadtest.worker" in p.cmdline()).kill()).start()
-        with pytest.raises(TargetError, match="a worker of the load ended with exit code -9"):
+        with pytest.raises(DeployError, match="a worker of the load ended with exit code -9"):
             generator.run(dataclasses.replace(OPEN, stages=(Stage(seconds=3, rate=20),)))
-    _wait_until_gone(family)
+    wait_until_gone(family)
+
+
+@pytest.mark.slow
+def test_master_that_is_killed_between_plans_is_an_error_and_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with Generator() as generator:
+        family = [psutil.Process(generator.pid), *psutil.Process(generator.pid).children(recursive=True)]
+        family[0].kill()
+        wait_until_gone(family)
+        with pytest.raises(DeployError, match="the load generator ended with exit code -9"):
+            generator.run(OPEN)
+        assert list(tmp_path.iterdir())
+    assert not list(tmp_path.iterdir())
 
 
 def test_generator_of_no_workers_is_refused():
@@ -164,11 +200,58 @@ def test_generators_processes_end_with_whoever_started_them():
     finally:
         parent.kill()
         parent.communicate()
-    _wait_until_gone(family)
+    wait_until_gone(family)
 
 
-def _wait_until_gone(family: list[psutil.Process]) -> None:
-    deadline = time.monotonic() + 60
-    while left := [process for process in family if not is_gone(process)]:
-        assert time.monotonic() < deadline, left
-        time.sleep(0.05)
+def drive(plan: Plan, *, worker: int, workers: int) -> dict[str, Any]:
+    """A worker's part, in a process of its own whose patience for answers ends with the schedule."""
+    program = """
+import json, sys, time
+from loadtest import drive
+from loadtest.plan import Plan
+from locust.env import Environment
+drive.PATIENCE_S = -1
+asked = json.loads(sys.argv[1])
+driven = drive.Drive(Environment(user_classes=[]), Plan.from_json(asked.pop("plan")), **asked)
+driven.prepare()
+print(json.dumps(driven.run(time.perf_counter() + 0.05)))
+"""
+    asked = json.dumps({"plan": plan.to_json(), "worker": worker, "workers": workers})
+    command = [sys.executable, "-c", program, asked]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@contextlib.contextmanager
+def gated_server(*, free: int) -> Iterator[tuple[str, threading.Event]]:
+    """Its host:port, and what lets its answers out; so many are free before that."""
+    gate, tickets = threading.Event(), threading.Semaphore(free)
+
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            while line := self.rfile.readline():
+                length = 0
+                while line.strip():
+                    name, _, value = line.decode().partition(":")
+                    length = int(value) if name.lower() == "content-length" else length
+                    line = self.rfile.readline()
+                self.rfile.read(length)
+                if not tickets.acquire(blocking=False):
+                    gate.wait()
+                with contextlib.suppress(OSError):
+                    self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+
+    class Server(socketserver.ThreadingTCPServer):
+        daemon_threads = True
+        request_queue_size = 128
+
+    with Server(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"127.0.0.1:{server.server_address[1]}", gate
+        finally:
+            gate.set()
+            server.shutdown()
+            thread.join()

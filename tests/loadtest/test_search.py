@@ -13,7 +13,7 @@ import pytest
 from loadtest import results
 from loadtest.search import BEYOND, FINE, LEAST_POINTS, Curve, Point, measured, positive, search
 from models.artifacts import artifacts_root
-from models.errors import ArtifactError, TargetError
+from models.errors import TargetError
 from serving.local import local_server
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from loadtest.generator import Generator
 
 BOUND_MS = 20.0
+HOST = results.environment.host()
 
 
 def point(rate: float, p99_ms: float | None, *, failed: int = 0, invalid: str | None = None) -> Point:
@@ -44,6 +45,7 @@ def test_highest_rate_is_found_and_the_curve_goes_past_it(holds: float) -> None:
     assert curve.highest.rate_asked <= holds < curve.highest.rate_asked / (1 - FINE)
     assert curve.points[-1].rate_asked >= BEYOND * curve.highest.rate_asked
     assert "p99 is 80.0 ms" in curve.reason
+    assert not curve.to_json()["highest"]["at_least"]
 
 
 def test_failed_requests_are_not_held() -> None:
@@ -58,6 +60,7 @@ def test_generator_that_is_the_limit_is_said() -> None:
     assert curve.highest is not None
     assert curve.highest.rate_asked <= 300
     assert curve.reason.endswith("/s the generator was measured, …")
+    assert curve.to_json()["highest"]["at_least"]
 
 
 def test_one_busy_moment_of_the_generator_ends_nothing() -> None:
@@ -97,9 +100,10 @@ def test_server_that_holds_everything() -> None:
     assert curve.highest is not None
     assert curve.highest == curve.points[-1]
     assert "where the search ends" in curve.reason
+    assert curve.to_json()["highest"]["at_least"]
 
 
-def test_curves_replace_those_of_the_same_model_and_target(tmp_path: Path) -> None:
+def test_curves_replace_those_of_the_same_model_and_target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def write(*curves: tuple[str, str, float]) -> list[dict]:
         made = [
             search(model, target, bound_ms=BOUND_MS, measure=lambda rate, p=p99: point(rate, p)).to_json()
@@ -110,16 +114,24 @@ def test_curves_replace_those_of_the_same_model_and_target(tmp_path: Path) -> No
         assert json.loads((tmp_path / "history" / data["run_id"] / path.name).read_text()) == data
         return data["curves"]
 
-    write(("mlp", "serving-rest", 30.0), ("mlp", "edge-http", 31.0))
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(results.environment, "host", lambda: {**HOST, "name": "elsewhere"})
+        write(("mlp", "serving-rest", 30.0), ("mlp", "edge-http", 31.0))
     curves = write(("mlp", "serving-rest", 32.0), ("cnn", "serving-rest", 33.0))
     assert [(c["model"], c["target"], c["points"][0]["p99_ms"]) for c in curves] == [
         ("mlp", "serving-rest", 32.0),
         ("mlp", "edge-http", 31.0),
         ("cnn", "serving-rest", 33.0),
     ]
-    (tmp_path / "load-curves.json").write_text("{")
-    with pytest.raises(ArtifactError, match="delete it and search again"):
-        write(("mlp", "edge-http", 30.0))
+    assert [c["host"]["name"] for c in curves] == [HOST["name"], "elsewhere", HOST["name"]]
+
+
+@pytest.mark.parametrize("content", ["{", '{"schema": 1, "curves": [{"model": "mlp"}]}'])
+def test_damaged_file_of_curves_does_not_lose_a_finished_search(tmp_path: Path, content: str) -> None:
+    (tmp_path / "load-curves.json").write_text(content)
+    curve = search("mlp", "edge-http", bound_ms=BOUND_MS, measure=lambda rate: point(rate, 1.0))
+    path = results.write_curves([curve.to_json()], folder=tmp_path)
+    assert [c["target"] for c in json.loads(path.read_text())["curves"]] == ["edge-http"]
 
 
 @pytest.mark.slow
