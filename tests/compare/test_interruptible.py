@@ -11,11 +11,10 @@ import pytest
 PROGRAM = """
 import signal, sys
 from compare.run import interruptible
-if "nohup" in sys.argv:
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+signal.signal(signal.SIGHUP, signal.SIG_IGN if "nohup" in sys.argv else signal.SIG_DFL)
 interruptible()
-print("ready")
 try:
+    print("ready")
     sys.stdin.read()
     print("not interrupted")
 except KeyboardInterrupt:
