@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup lock train export convert lite-report publish page build deploy-all demo check docker-check test test-fast test-all fuzz lint loadtest loadtest-web loadtest-search loadtest-events loadtest-truth bench-serving bench-web edge-bundle edge-push edge-arm bench-edge compare-import compare-runs status doctor down clean versions promote rollback
+.PHONY: help setup lock train export convert lite-report publish page build deploy-all demo check docker-check test test-fast test-ci test-all fuzz lint loadtest loadtest-web loadtest-search loadtest-events loadtest-truth bench-serving bench-web edge-bundle edge-push edge-arm bench-edge compare-import compare-runs status doctor down clean versions promote rollback
 
 PY := .venv/bin/python
 TIMED := $(PY) -m deploy.timed
@@ -14,6 +14,8 @@ BROWSER_TARGETS := tfjs-cpu,tfjs-wasm,tfjs-wasm-threads,tfjs-wasm-float16,tfjs-w
 BUILT := savedmodels evidence inputs lite web repository training data check standin edge arm run logs cold.json times.json
 
 export UV_NO_SYNC := 1
+# Where it is set, each process would compile TensorFlow's sources again, which takes twice as long as importing it.
+export PYTHONDONTWRITEBYTECODE :=
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 export MAKE_RUN := $(shell date +%s%N)
 
@@ -46,20 +48,15 @@ rollback: model-named setup  ## the label stable moves back: make rollback MODEL
 model-named:
 	@$(if $(MODEL),:,echo "error: which model? write for example: make $(firstword $(MAKECMDGOALS)) MODEL=mlp" >&2; exit 2)
 
-build: publish page  ## all artefacts, without starting anything
-
+build:  ## all artefacts, without starting anything
 setup:  ## the environments, as their locks say
-	@$(BOOTSTRAP) -m deploy.environments
-
-train: setup  ## the models, on their real data
-	@$(TIMED) train -- $(PY) -m models.train
-
-export: train  ## one SavedModel for each model and version, with its evidence
-	@$(TIMED) export -- $(PY) -m export
-
-convert: export  ## the .tflite and TF.js variants, from the SavedModels
-	@$(TIMED) convert -- $(PY) -m lite --variants deployed
-	@$(TIMED) convert -- $(PY) -m web.convert
+train:  ## the models, on their real data
+export:  ## one SavedModel for each model and version, with its evidence
+convert:  ## the .tflite and TF.js variants, from the SavedModels
+publish:  ## the model repository that the servers watch
+page:  ## the demo page, from web/demo
+build setup train export convert publish page:
+	@$(BOOTSTRAP) -m deploy.build $@
 
 .PHONY: lite
 lite: export  ## every .tflite variant of every model, the compressed ones trained further; the calibration curve
@@ -69,20 +66,24 @@ lite: export  ## every .tflite variant of every model, the compressed ones train
 lite-report: lite  ## size, speed, memory, error of every .tflite variant, and which one to take: reports/lite.html
 	@$(PY) -m compare.quantization
 
-publish: convert  ## the model repository that the servers watch
-	@$(TIMED) publish -- $(PY) -m serving.publish
+# Tests side by side, then those that want the machine for themselves; both run, whatever the first says.
+SIDE_BY_SIDE := -n $(or $(WORKERS),auto)
+define run-tests
+	@$(PYTEST) $(SIDE_BY_SIDE) -m "($(1)) and not alone"; one=$$?; $(PYTEST) -m "($(1)) and alone"; two=$$?; \
+	[ $$two = 5 ] && two=0; [ $$one = 5 ] && one=0; exit $$((one > two ? one : two))
+endef
 
-page: setup  ## the demo page, from web/demo
-	@$(TIMED) page -- $(PY) -m deploy.page
+test: build serving/server/.venv-tensorflow  ## the tests, on real servers, a real browser, real interpreters: a quarter of an hour
+	$(call run-tests,not ci and not exhaustive)
 
-test: build lite serving/server/.venv-tensorflow  ## the tests that CI runs
-	$(PYTEST) -m "not exhaustive"
+test-fast: build  ## the quick part of them: two minutes
+	$(call run-tests,not slow and not ci and not exhaustive)
 
-test-fast: build  ## the tests of under three minutes
-	$(PYTEST) -m "not slow and not exhaustive"
+test-ci: build lite serving/server/.venv-tensorflow  ## what CI runs beyond `make test`
+	$(call run-tests,ci)
 
-test-all: build lite serving/server/.venv-tensorflow  ## every test
-	$(PYTEST)
+test-all: build lite serving/server/.venv-tensorflow  ## every test, and longer fuzzing
+	$(call run-tests,ci or not ci)
 
 fuzz: build  ## hostile requests of every kind to the model server: make fuzz [SECONDS=300]
 	@case "$(SECONDS)" in *[!0-9]*) echo "error: SECONDS=$(SECONDS) is no whole number; write for example: make fuzz SECONDS=300" >&2; exit 2;; esac

@@ -6,14 +6,18 @@ import argparse
 import os
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from compare import devices
 from compare import versions as versions_module
-from compare.run import Selection, interruptible, run_comparison
-from models.errors import run_cli
+from compare.run import Selection, run_comparison
+from models.errors import interruptible, run_cli
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m compare", description=__doc__)
     parser.add_argument(
         "--models", default=os.environ.get("MODELS", ""), help="comma-separated; default all, or env MODELS"
@@ -48,7 +52,7 @@ def main() -> int:
     )
     importing.add_argument("file", nargs="?", type=Path, help="bench.json from the device")
     importing.add_argument("--remove", metavar="DEVICE", help="forget the rows of that device")
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     if options.command == "import":
         if bool(options.file) == bool(options.remove):
             importing.error("give the file that `edge bench --json` wrote, or --remove DEVICE")

@@ -20,11 +20,11 @@ from compare import report, summary, terminal
 from compare.comparison import Budget, Comparison, Outcome, plan
 from compare.guard import Guard
 from compare.own_services import own_services, running_command
-from compare.run import interruptible, tell
+from compare.run import tell
 from compare.target import all_targets, find_target
 from compare.tolerances import limits_for
 from models.artifacts import artifacts_root, reports_root
-from models.errors import ModelError, TargetError, run_cli
+from models.errors import ModelError, TargetError, interruptible, run_cli
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,7 +46,7 @@ STEPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 }
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m compare.check", description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument(
         "path", metavar="SAVED_MODEL", type=Path, help="a SavedModel folder or a .keras file; it is only read"
@@ -56,7 +56,7 @@ def main() -> int:
     )
     parser.add_argument("--name", help="name in the tables and of the report's folder; default: from the path")
     parser.add_argument("--targets", default=os.environ.get("TARGETS", ""), help="comma-separated; default all")
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     start = time.perf_counter()
     chosen = [name.strip() for name in options.targets.split(",") if name.strip()]
     failed = check(options.path, name=options.name, inputs=options.inputs, targets=chosen)

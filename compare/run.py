@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -57,11 +55,3 @@ def run_comparison(selection: Selection, *, folder: Path | None = None) -> int:
 def tell(piece: str) -> None:
     """Progress, seen at once in a pipe too."""
     print(piece, end="", flush=True)
-
-
-def interruptible() -> None:
-    """SIGTERM, and SIGHUP unless ignored (nohup), stop as cleanly as Ctrl-C; lines are flushed as they are printed."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # a terminal that is closed
-        signal.signal(signal.SIGHUP, signal.default_int_handler)
-    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # it is a TextIOWrapper

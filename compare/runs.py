@@ -22,6 +22,8 @@ from models.artifacts import reports_root
 from models.errors import ModelError, run_cli
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from compare.history import Run
@@ -212,14 +214,14 @@ def _told(shift: Shift) -> str:
     return f"{shift.figure}: the machine was {times:.2f} × {slower} in B: the medians of {shift.alike} of {shift.rows} rows moved together"
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m compare.runs", description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument(
         "a", nargs="?", metavar="A", help="run id, the earlier one, or several with commas; none: list the runs"
     )
     parser.add_argument("b", nargs="?", metavar="B", help="run id, the later one, or several")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     folder = reports_root()
     if options.a is None or options.b is None:
         if options.a is not None:

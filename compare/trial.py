@@ -38,12 +38,12 @@ def trial(found: Sequence[Run]) -> tuple[Counter[str], Counter[str], Counter[str
     return told, by_test, by_rules
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m compare.trial", description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument(
         "runs", nargs="+", metavar="RUN", help="run ids of the same code on the same machine; two or more"
     )
-    run_ids = parser.parse_args().runs
+    run_ids = parser.parse_args(argv).runs
     if len(run_ids) < 2:
         raise ModelError(f"a trial is of two runs or more, and {run_ids[0]} is one; make the same comparison again")
     history.refuse_repeated(run_ids)

@@ -35,7 +35,7 @@ from serving.client import ClientError, GrpcClient
 from serving.models_config import CANARY, STABLE, published_models
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -200,7 +200,7 @@ def _read(root: Path, model: str, version: int) -> Rows | None:
     return Rows(spec, {name: rows[chosen] for name, rows in case.inputs.items()})
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m compare.watch",
         description="Tell Prometheus how far canary and stable disagree.",
@@ -210,7 +210,7 @@ def main() -> None:
     parser.add_argument("--bind", default="127.0.0.1", metavar="ADDRESS", help="0.0.0.0 lets other machines in")
     parser.add_argument("--server", default=f"127.0.0.1:{port('GRPC_PORT')}", metavar="HOST:PORT", help="gRPC")
     parser.add_argument("--every", type=float, default=EVERY_S, metavar="SECONDS", help="between two rounds")
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     watch = Watch(options.server, artifacts_root())
     try:
         start_http_server(options.port, options.bind, registry=watch.registry)

@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING
 from models.errors import DeployError, run_cli
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from deploy.services import Service
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m deploy", description="Start, show and stop the services.")
     parser.add_argument("action", choices=["up", "monitor", "down", "status", "doctor"])
     parser.add_argument("--services", type=Path, help="another services.toml")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     if arguments.action == "doctor":
         from deploy.doctor import doctor  # runs without the root environment, so nothing of it is imported here
 

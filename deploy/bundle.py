@@ -146,11 +146,11 @@ def names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m deploy.bundle", description=__doc__.splitlines()[0])
     parser.add_argument("--arch", default=ARCH, help=f"{', '.join(MACHINES)} (default: {ARCH})")
     parser.add_argument("--variants", type=names, default=VARIANTS, help=f"default: {','.join(VARIANTS)}")
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     models = names(os.environ.get("MODELS", ""))  # the same setting as for every other step of the line
     path = make_bundle(options.arch, models=models or None, variants=options.variants)
     print(f"bundle: {path}, {path.stat().st_size / 1e6:.0f} MB, for {options.arch}")

@@ -8,6 +8,7 @@ interrupted set-up is finished by the next one. The page's node_modules comes la
 from __future__ import annotations
 
 import argparse
+import contextlib
 import fcntl
 import hashlib
 import os
@@ -23,7 +24,6 @@ from typing import TYPE_CHECKING, Any
 
 from deploy.programs import apt_install, make_programs
 from deploy.prometheus import make_prometheus
-from deploy.timed import record
 from models.errors import DeployError, run_cli
 
 if TYPE_CHECKING:
@@ -300,29 +300,43 @@ def _read(path: Path) -> str:
         return ""
 
 
-def main() -> int:
+NODE_MODULES, PROGRAMS = "web/demo", "programs"  # what else can be named: npm's packages, and Debian's
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    environments = {e.name: e for e in load_environments()}
     parser = argparse.ArgumentParser(prog="python -m deploy.environments", description=__doc__.splitlines()[0])
     parser.add_argument(
-        "names", nargs="*", help="only these (a folder, or folder#venv); default: all but those on demand"
+        "names",
+        nargs="*",
+        help=f"only these: a folder, a folder#venv, {NODE_MODULES} or {PROGRAMS}; default: all but those on demand",
     )
-    names = parser.parse_args().names
-    start = time.monotonic()
-    environments = load_environments()
-    if unknown := set(names) - {e.name for e in environments}:
-        known = ", ".join(e.name for e in environments)
+    everything = [*(name for name, e in environments.items() if not e.on_demand), NODE_MODULES, PROGRAMS]
+    names = parser.parse_args(argv).names or everything
+    if unknown := {*names} - {*environments, NODE_MODULES, PROGRAMS}:
+        known = ", ".join([*environments, NODE_MODULES, PROGRAMS])
         raise DeployError(f"unknown environment {', '.join(sorted(unknown))}; there are {known}")
-    with (REPOSITORY / "deploy" / "environments.toml").open() as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # a second `make` waits instead of installing into the same folder
-        for environment in environments:
-            if environment.name in names or not (names or environment.on_demand):
-                make_environment(environment)
-        if not names:
-            make_node_modules()
-            make_prometheus(REPOSITORY / ".venv" / ".prometheus-tried")
-            make_browser()
-            make_programs(REPOSITORY / ".venv" / ".programs-tried")
-    record("set-up", time.monotonic() - start)
+    for name in names:
+        if name == NODE_MODULES:
+            with _alone(REPOSITORY / NODE_MODULES / "package-lock.json"):
+                make_node_modules()
+        elif name == PROGRAMS:
+            with _alone(Path(__file__).with_name("programs.py")):
+                make_prometheus(REPOSITORY / ".venv" / ".prometheus-tried")
+                make_browser()
+                make_programs(REPOSITORY / ".venv" / ".programs-tried")
+        else:
+            with _alone(environments[name].folder / environments[name].lock):
+                make_environment(environments[name])
     return 0
+
+
+@contextlib.contextmanager
+def _alone(file: Path) -> Iterator[None]:
+    """A second `make` waits instead of installing into the same folder."""
+    with file.open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 if __name__ == "__main__":

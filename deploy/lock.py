@@ -15,9 +15,13 @@ import subprocess
 import tempfile
 import tomllib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from deploy.environments import REPOSITORY, Environment, load_environments, uv_path
 from models.errors import DeployError, run_cli
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 BEGIN = "# The pins of {lock}, written by `make lock`."
 BLOCK = re.compile(
@@ -121,12 +125,12 @@ def _not_pinned(pyproject: Path, environment: Environment, pinned: set[str]) -> 
     return sorted(n for n in names if re.sub(r"[-_.]+", "-", n).lower() not in pinned)
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m deploy.lock", description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="change nothing; exit 2 when a lock and its pins differ")
     parser.add_argument("--upgrade", action="store_true", help="take the newest versions that fit")
     parser.add_argument("--root", type=Path, default=REPOSITORY, help="the repository")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     known = [(e, r) for e, r in pairs(load_environments(arguments.root)) if (e.folder / "pyproject.toml").exists()]
     if not arguments.check:
         for environment, richest in known:

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import argparse
 import time
+from typing import TYPE_CHECKING
 
 from deploy.environments import REPOSITORY, run_npm
 from models.artifacts import fingerprint, is_current, write_json
 from models.errors import run_cli
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 PAGE = REPOSITORY / "web" / "demo"
 MADE = {"node_modules", "dist"}
 BUILT = "built.json"  # what the page was made from; inside it, so that it goes away with the page
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m deploy.page", description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="check the types, build nothing")
-    if parser.parse_args().check:
+    if parser.parse_args(argv).check:
         run_npm("run", "check", folder=PAGE, remedy="see the lines above")
         print("the page's types are sound")
         return 0

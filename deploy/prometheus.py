@@ -20,7 +20,7 @@ from models.artifacts import REPOSITORY, write_whole
 from models.errors import DeployError, run_cli
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 FOLDER = Path(__file__).resolve().parent / "monitoring"  # prometheus.yml, rules.yml
 UNPACKED = REPOSITORY / ".venv" / "prometheus"
@@ -120,12 +120,12 @@ def alerts(address: str) -> list[tuple[str, str]]:
     return [(rule["name"], rule["state"]) for group in groups for rule in group["rules"]]
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m deploy.prometheus", description=__doc__.splitlines()[0])
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="its configuration and what it keeps")
     parser.add_argument("targets", nargs="+", metavar="JOB=HOST:PORT", help="where each job of prometheus.yml is asked")
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     targets: dict[str, str] = dict(target.partition("=")[::2] for target in options.targets)
     options.data.mkdir(parents=True, exist_ok=True)
     config = options.data / "prometheus.yml"

@@ -67,7 +67,7 @@ def _ssh(host: str, options: Sequence[str]) -> list[str]:
     return ["ssh", "-o", "BatchMode=yes", "-o", f"ConnectTimeout={ANSWER_WITHIN_S}", *options, "--", host]
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m deploy.push",
         description=__doc__.splitlines()[0],
@@ -76,7 +76,7 @@ def main() -> None:
     parser.add_argument("host", metavar="HOST", help="user@device, or a name of ssh's configuration")
     parser.add_argument("--arch", help=f"{', '.join(MACHINES)} (default: what the device says)")
     parser.add_argument("--variants", type=names, default=VARIANTS, help=f"default: {','.join(VARIANTS)}")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     options = shlex.split(os.environ.get("SSH_OPTIONS", ""))
     if arguments.host.startswith("-"):
         raise DeployError(

@@ -22,6 +22,8 @@ from edge.runtime import LiteModel
 from edge.sample_inputs import make_up_inputs
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from edge.runtime import Tensors
 
 ROUNDS = 7
@@ -55,12 +57,12 @@ def memory_of_one(path: Path) -> float | None:
     return None if before is None or after is None else (after - before) / COPIES
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m edge.pool_speed", description=__doc__.splitlines()[0])
     parser.add_argument("file", type=Path, metavar="FILE", help="a .tflite file with its json beside it")
     parser.add_argument("--interpreters", type=int, nargs="+", default=[1, 2], metavar="N", help="default 1 2")
     parser.add_argument("--seconds", type=float, default=2.0, metavar="S", help="of each pool; default 2")
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     try:
         models = {size: LiteModel(options.file, interpreters=size) for size in options.interpreters}
         first = next(iter(models.values()))

@@ -5,6 +5,8 @@ The json is removed first and written last, and is what makes an export count, s
 
 from __future__ import annotations
 
+import logging
+import os
 from datetime import UTC, datetime
 from importlib.metadata import version as installed
 from pathlib import Path
@@ -44,6 +46,15 @@ def is_exported(export: Export, fingerprint_now: str) -> bool:
         and (export.saved_model / "saved_model.pb").is_file()
         and evidence.with_suffix(".npz").is_file()
     )
+
+
+def export_versions(stale: list[tuple[Export, dict[str, Any]]]) -> None:
+    """The versions of one model, with their trainings, one after another."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    logging.getLogger("tensorflow").setLevel("ERROR")  # it warns of every new batch size
+    for export, training in stale:
+        print(f"exporting {export.model} version {export.version}", flush=True)
+        export_version(export, training)
 
 
 def export_version(export: Export, training: dict[str, Any]) -> None:

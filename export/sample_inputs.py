@@ -17,7 +17,7 @@ from models.artifacts import write_whole
 from models.errors import run_cli
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from export.bundle import Export
     from export.evidence import Tensors
@@ -45,10 +45,10 @@ def write_sample_inputs(folder: Path, exports: Iterable[Export]) -> list[Path]:
     return written
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m export.sample_inputs", description=__doc__)
     parser.add_argument("folder", type=Path)
-    folder = parser.parse_args().folder
+    folder = parser.parse_args(argv).folder
     models = [name for name in os.environ.get("MODELS", "").split(",") if name]
     written = write_sample_inputs(folder, find_exports(models=models or None))
     print(f"inputs of {len(written)} models and versions in {folder}")

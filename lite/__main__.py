@@ -5,14 +5,18 @@ from __future__ import annotations
 import argparse
 import os
 import time
+from typing import TYPE_CHECKING
 
 from lite.build import build
 from lite.variants import DEPLOYED, VARIANTS
 from models.artifacts import artifacts_root
 from models.errors import run_cli
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
-def main() -> None:
+
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m lite",
         description="Convert every exported SavedModel to .tflite files; what is up to date stays as it is.",
@@ -24,7 +28,7 @@ def main() -> None:
         metavar="NAME",
         help=f"only these: {', '.join(VARIANTS)}; or deployed, which is {', '.join(DEPLOYED)} (default: all)",
     )
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     started = time.monotonic()
     models = [name.strip() for name in os.environ.get("MODELS", "").split(",") if name.strip()]
     variants = DEPLOYED if arguments.variants == ["deployed"] else arguments.variants

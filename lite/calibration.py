@@ -31,7 +31,7 @@ from models.code import code_fingerprint
 from models.errors import ModelError, run_cli
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 SIZES = (1, 10, 100, 500)
 NOT_NORMALISED, RANDOM = "rows that were not normalised", "random tokens"
@@ -128,13 +128,13 @@ def table(curves: Iterable[tuple[Export, dict[str, Any]]]) -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m lite.calibration",
         description="int8 files calibrated with few, many and wrong rows: agreement, metric and error of each.",
         epilog="Environment: ARTIFACTS is the folder of the artefacts, MODELS=mlp,cnn restricts the models.",
     )
-    parser.parse_args()
+    parser.parse_args(argv)
     started = time.monotonic()
     models = [name.strip() for name in os.environ.get("MODELS", "").split(",") if name.strip()]
     newest = {export.model: export for export in find_exports(models=models or None) if _has_curve(export)}

@@ -7,19 +7,22 @@ import json
 import os
 import sys
 import time
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from compare import terminal
-from compare.run import interruptible
 from loadtest import results, run, table
 from loadtest.profiles import find_profile, profile_names
 from loadtest.services import SERVICES
 from models.artifacts import read_json, reports_root
-from models.errors import TargetError, run_cli
+from models.errors import TargetError, interruptible, run_cli
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m loadtest",
         description=f"{__doc__} Exit code 0: all answered rightly and the figures are the server's; 1: requests failed, "
@@ -41,7 +44,7 @@ def main() -> int:
         "--seed", type=int, default=0, help="of the arrivals and of the answers that are checked; default 0"
     )
     parser.add_argument("--json", action="store_true", help="print load.json instead of the table, progress on stderr")
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     if options.workers < 1 or options.seed < 0:
         raise TargetError(
             f"--workers={options.workers} --seed={options.seed}: use 1 worker or more, a seed of 0 or more"

@@ -41,7 +41,7 @@ from serving.launch import command as model_server
 from serving.models_config import config_text, published_models
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 CYCLES = 1000
 # Runs of the tail's open loop, and the seconds of each.
@@ -268,7 +268,7 @@ def print_tail(rows: list[dict[str, Any]]) -> int:
     return sum(row["ratio"] > 3 for row in rows)
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="make bench-serving", description=(__doc__ or "").split("\n\n")[0].split(": ", 1)[1]
     )
@@ -278,7 +278,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=1.0, help="length of one load")
     parser.add_argument("--only", default="start,cpu,tail,batching,cycles", help="parts, with commas")
     parser.add_argument("--json", type=Path, help="write the figures to this file as well")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     parts = set(arguments.only.split(","))
     if parts - PARTS:
         parser.error(

@@ -30,7 +30,7 @@ from models.artifacts import REPOSITORY
 from models.errors import ModelError, TargetError, run_cli
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -183,11 +183,11 @@ async def _serve(kind: str, seed: int) -> None:
     await loop.run_in_executor(None, sys.stdin.read)
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m loadtest.delay_server", description=__doc__.splitlines()[0])
     parser.add_argument("kind", choices=DELAYS, help="how the delays are distributed")
     parser.add_argument("--seed", type=int, default=0, help="of the delays; default 0")
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     # Before others on a busy machine, where this user may: what waits for a core is no delay that was made here.
     with contextlib.suppress(OSError, AttributeError):
         os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))

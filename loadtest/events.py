@@ -22,17 +22,16 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from compare import units
-from compare.run import interruptible
 from deploy.columns import columns
 from loadtest.generator import Generator, Plan, Stage
 from loadtest.histogram import latency_ms
 from loadtest.private_deployment import private_deployment
 from loadtest.results import write_events
 from loadtest.search import positive
-from models.errors import run_cli
+from models.errors import interruptible, run_cli
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from loadtest.generator import Outcome
     from loadtest.private_deployment import PrivateDeployment
@@ -180,11 +179,11 @@ def failing(row: dict[str, Any]) -> str:
     return f"{row['timeline'][bins[0]]['at_s']:g}–{end}"
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m loadtest.events", description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="mlp", help="default mlp")
     parser.add_argument("--rate", default=f"{RATE:g}", help=f"requests per second; default {RATE:g}")
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     rows = run_events(options.model, rate=positive("--rate", options.rate, "requests per second"))
     path = write_events(rows)
     print(f"\n{table(rows)}\n\nThe timelines are in {path}")

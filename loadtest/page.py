@@ -6,6 +6,7 @@ import argparse
 import os
 import socket
 import sys
+from typing import TYPE_CHECKING
 
 from deploy.ports import port
 from export.bundle import find_exports
@@ -14,12 +15,15 @@ from loadtest.watched import Watched
 from models.artifacts import REPOSITORY
 from models.errors import DeployError, run_cli
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
-def main() -> None:
+
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m loadtest.page", description=__doc__)
     parser.add_argument("--target", help=f"one of {', '.join(SERVICES)}; default all, to be picked on the page")
     parser.add_argument("--model", default="mlp", help="which model is asked; default mlp")
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     export = find_exports(models=[options.model])[-1]
     targets = [find_service(options.target).name] if options.target else list(SERVICES)
     for target in targets:

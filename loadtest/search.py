@@ -18,7 +18,6 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from compare import units
-from compare.run import interruptible
 from deploy.columns import columns
 from export.bundle import find_exports
 from loadtest.generator import Generator, Plan, Stage
@@ -26,7 +25,7 @@ from loadtest.histogram import percentiles
 from loadtest.results import write_curves
 from loadtest.services import SERVICES, find_service
 from loadtest.watched import Watched
-from models.errors import ModelError, TargetError, run_cli
+from models.errors import ModelError, TargetError, interruptible, run_cli
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -199,14 +198,14 @@ def _found(curve: Curve) -> str:
     return f"{'at least ' if curve.at_least else ''}{curve.highest.rate_asked:.0f}/s"
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m loadtest.search", description=__doc__.splitlines()[0])
     parser.add_argument("--target", default="", help="comma-separated; default: all")
     parser.add_argument("--model", default="", help="comma-separated; default: all")
     parser.add_argument("--p99", default=f"{P99_MS:g}", help=f"the bound, ms; default {P99_MS:g}")
     parser.add_argument("--seconds", default=f"{SECONDS:g}", help=f"of each run; default {SECONDS:g}")
     parser.add_argument("--workers", type=int, default=1, help="processes of the generator; default 1")
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     bound, seconds = positive("--p99", options.p99, "ms"), positive("--seconds", options.seconds, "s")
     load = Generator(workers=options.workers)
     targets = [name.strip() for name in options.target.split(",") if name.strip()] or list(SERVICES)

@@ -21,14 +21,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compare.run import interruptible
 from deploy.columns import columns
 from deploy.programs import WRK, missing
 from export.bundle import find_exports
 from loadtest.delay_server import MODEL, STALL_S, delay_server
 from loadtest.generator import Generator, Plan, Stage
 from loadtest.histogram import histogram, percentiles
-from models.errors import TargetError, run_cli
+from models.errors import TargetError, interruptible, run_cli
 
 if TYPE_CHECKING:
     from collections.abc import Callable

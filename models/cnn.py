@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from models.data.dataset import Dataset
     from models.training_run import TrainingRun
 
+TRAINING_SECONDS = 12  # roughly, on one core: models are trained side by side, the longest first
+
 
 def build(spec: ModelSpec) -> keras.Model:
     """The core: normalised image [N, 8, 8, 1] → probabilities [N, 10]."""

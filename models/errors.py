@@ -9,6 +9,7 @@ ExportOnceError
 
 from __future__ import annotations
 
+import signal
 import sys
 from typing import TYPE_CHECKING
 
@@ -48,3 +49,11 @@ def run_cli(main: Callable[[], int | None]) -> None:
     except KeyboardInterrupt:
         print("stopped; what was finished is kept, run the command again to go on", file=sys.stderr)
         sys.exit(130)
+
+
+def interruptible() -> None:
+    """SIGTERM, and SIGHUP unless ignored (nohup), stop as cleanly as Ctrl-C; lines are flushed as they are printed."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # a terminal that is closed
+        signal.signal(signal.SIGHUP, signal.default_int_handler)
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # it is a TextIOWrapper

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from models.data.dataset import Dataset
     from models.training_run import TrainingRun
 
+TRAINING_SECONDS = 25  # roughly, on one core: models are trained side by side, the longest first
+
 
 @keras.saving.register_keras_serializable("export_once")
 class Huber(keras.losses.Loss):

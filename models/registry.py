@@ -10,12 +10,14 @@ import ast
 import importlib
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from models.code import parse
 from models.errors import ModelError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from models.spec import ModelSpec
 
 FOLDER = Path(__file__).resolve().parent
@@ -32,6 +34,11 @@ def selected() -> list[str]:
     """The models that this run is about: MODELS, or all. Raises ModelError for an unknown name."""
     wanted = [name.strip() for name in os.environ.get("MODELS", "").split(",") if name.strip()]
     return [_known(name) for name in wanted] or names()
+
+
+def longest_first(chosen: list[str]) -> list[str]:
+    """In the order in which to train them: by ``TRAINING_SECONDS`` of their files, where they state that."""
+    return sorted(chosen, key=lambda name: -_constants(FOLDER / f"{name}.py").get("TRAINING_SECONDS", 0))
 
 
 def load(name: str) -> ModelSpec:
@@ -63,13 +70,20 @@ def _known(name: str) -> str:
 
 
 def _declares_spec(path: Path) -> bool:
+    return any(name == "SPEC" for name, _ in _assignments(path))
+
+
+def _constants(path: Path) -> dict[str, Any]:
+    """The module's plain numbers and texts."""
+    return {name: value.value for name, value in _assignments(path) if isinstance(value, ast.Constant)}
+
+
+def _assignments(path: Path) -> Iterator[tuple[str, ast.expr | None]]:
     for node in parse(path).body:
-        targets = (
-            node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
-        )
-        if any(isinstance(target, ast.Name) and target.id == "SPEC" for target in targets):
-            return True
-    return False
+        if isinstance(node, ast.Assign | ast.AnnAssign):
+            for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
+                if isinstance(target, ast.Name):
+                    yield target.id, node.value
 
 
 def _imports(path: Path) -> list[str]:

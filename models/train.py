@@ -1,4 +1,4 @@
-"""``python -m models.train``: train every model whose sources have changed, all in one process.
+"""``python -m models.train``: train every model whose sources have changed, as many at a time as there are cores.
 
 Writes ``artifacts/training/<model>/``: ``1.keras`` and ``2.keras`` (an earlier checkpoint and the best one of the same
 run), ``logs/`` for TensorBoard, and ``training.json``. A second run finds nothing to do and imports no TensorFlow.
@@ -10,17 +10,18 @@ import argparse
 import logging
 import os
 import time
-from functools import cache
+from functools import cache, partial
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from models import registry
 from models.artifacts import artifacts_root, is_current, read_json, sweep, write_json, write_whole
 from models.code import code_fingerprint
-from models.errors import run_cli
+from models.errors import interruptible, run_cli
+from models.side_by_side import side_by_side
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from models.spec import ModelSpec
@@ -54,15 +55,14 @@ def describe(training: dict[str, Any]) -> str:
     )
 
 
-def train(names: list[str], root: Path) -> None:
-    for number, name in enumerate(names, 1):
-        fingerprint_before = made_from(name)
-        print(f"[{number}/{len(names)}] training {name}", flush=True)
-        with write_whole(training_folder(root, name)) as folder:
-            folder.mkdir()  # one that cannot be made is told before TensorFlow is loaded
-            train_model = _load_training()
-            result = train_model(registry.load(name), folder, lambda line: print(f"      {line}", flush=True))
-            write_json(folder / "training.json", {**result, "made_from": fingerprint_before})
+def train(name: str, root: Path) -> None:
+    fingerprint_before = made_from(name)
+    with write_whole(training_folder(root, name)) as folder:
+        folder.mkdir()  # one that cannot be made is told before TensorFlow is loaded
+        print(f"training {name}", flush=True)
+        train_model = _load_training()
+        result = train_model(registry.load(name), folder, lambda line: print(f"  {name:<12} {line}", flush=True))
+        write_json(folder / "training.json", {**result, "made_from": fingerprint_before})
 
 
 @cache
@@ -78,16 +78,19 @@ def _load_training() -> Callable[[ModelSpec, Path, Callable[[str], None]], dict[
     return train_model
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m models.train", description=__doc__.split("\n")[0])
     parser.add_argument("--force", action="store_true", help="train again even when nothing has changed")
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     started, root, names = time.monotonic(), artifacts_root(), registry.selected()
     for folder in ("training", "data"):
         sweep(root / folder)
     stale = [name for name in names if options.force or not is_trained(root, name)]
     if stale:
-        train(stale, root)
+        try:
+            side_by_side(partial(train, root=root), registry.longest_first(stale))
+        finally:
+            sweep(root / "training")  # what a process that was ended has left
     for name in names:
         print(describe(read_json(training_folder(root, name) / "training.json")))
     print(f"trained {len(stale)} of {len(names)} models in {time.monotonic() - started:.0f} s: {root / 'training'}")
@@ -95,4 +98,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    interruptible()
     run_cli(main)

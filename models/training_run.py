@@ -146,7 +146,7 @@ def train_model(spec: ModelSpec, folder: Path, say: Callable[[str], None]) -> di
         "metric": {"name": spec.metric.name if spec.metric else "", **found},
         "baselines": spec.baselines(data) if spec.baselines else {},
         "epochs": {"run": len(run.checkpoints.losses), **{v: e + 1 for v, e in epochs.items()}},
-        "rows": {split: sum(1 for _ in getattr(data, split)) for split in ("train", "validation", "test")},
+        "rows": {split: data.count(split) for split in ("train", "validation", "test")},
         "splits": data.splits,
         "seed": SEED,
         "seconds": round(time.monotonic() - started, 1),

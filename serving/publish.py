@@ -16,7 +16,7 @@ import os
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from deploy.columns import columns
 from deploy.ports import port
@@ -26,6 +26,9 @@ from models.errors import ArtifactError, run_cli
 from serving import litert_signatures, rollout
 from serving.models_config import DOCKER_ROOT, STABLE, check_published, current_labels, write_configs
 from serving.proof import Proof, prove
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _FORMAT = "3"  # part of the fingerprint: raise it when the layout of a published version changes
 
@@ -134,8 +137,8 @@ def publish_all(root: Path | None = None, *, models: list[str] | None = None) ->
     }
 
 
-def main() -> None:
-    options = _options()
+def main(argv: Sequence[str] | None = None) -> None:
+    options = _options(argv)
     root = (options.root or artifacts_root()).resolve()
     if options.command is None:
         _publish(root)
@@ -179,7 +182,7 @@ def _where(told: bool, server: rollout.Server) -> str:
     return f"in models.config only: no server answers at {server.address}, the next one that starts takes it from there"
 
 
-def _options() -> argparse.Namespace:
+def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)  # before and after a command
     common.add_argument("--root", type=Path, help="the artifacts folder; default: ARTIFACTS or artifacts/")
     common.add_argument("--grpc-address", help="host:port of the server; default: this deployment's")
@@ -208,7 +211,7 @@ def _options() -> argparse.Namespace:
     )
     docker = os.environ.get("DEPLOY") == "docker"
     unset = argparse.Namespace(root=None, grpc_address=None, docker=docker, wait=rollout.LOAD_LIMIT_S)
-    options = parser.parse_args(namespace=unset)
+    options = parser.parse_args(argv, namespace=unset)
     if not 0 <= options.wait < float("inf"):
         parser.error(f"--wait={options.wait:g} is no time; give a number of seconds")
     return options

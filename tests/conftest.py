@@ -9,13 +9,15 @@ import socket
 import subprocess
 import time
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
 
 from export.bundle import Export, find_exports
 from models.artifacts import REPOSITORY
+from tests.order import file_of, group_of, place_of
+from tests.reporting import Durations
 
 # Whatever the tests ask over HTTP is on loopback, and never behind a proxy.
 for _name in ("NO_PROXY", "no_proxy"):
@@ -31,6 +33,27 @@ if TYPE_CHECKING:
 # A shell has its background jobs ignore Ctrl-C, and so would every process that a test starts to interrupt it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):  # the process that hears of every test
+        config.pluginmanager.register(Durations())
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: place_of(group_of(file_of(item.nodeid))))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """A group is run by one process, whole, and the groups in the order of the collection."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Groups(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return group_of(file_of(nodeid))
+
+    config.option.loadscopereorder = False
+    return Groups(config, log)
 
 
 @pytest.fixture(scope="session")

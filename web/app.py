@@ -24,6 +24,8 @@ from web.metrics import CONTENT_TYPE, Metrics
 from web.proxy import BackEnd, refusal
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from werkzeug.wrappers import Response as BaseResponse
 
 DIST = Path(__file__).resolve().parent / "demo" / "dist"
@@ -182,7 +184,7 @@ def _text(sentence: str, status: int) -> Response:
     return Response(f"{sentence}\n", status=status, content_type="text/plain; charset=utf-8")
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m web.app",
         description="Serve the page, the report and the proxies.",
@@ -194,7 +196,7 @@ def main() -> None:
     parser.add_argument("--edge", default="http://127.0.0.1:8090", metavar="URL", help="the device's service")
     parser.add_argument("--artifacts", type=Path, default=Path("artifacts"), metavar="DIR", help="the built artefacts")
     parser.add_argument("--reports", type=Path, default=Path("reports"), metavar="DIR", help="where the report is")
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     serve(
         create_app,
         {

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,6 +26,9 @@ from models.artifacts import artifacts_root
 from models.errors import TargetError, run_cli
 from web.local import running_app
 from web.screenshot import ANSWERED
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 RUNTIMES = ("litertjs-wasm", "tfjs-wasm", "tfjs-cpu", "tfjs-webgl")  # WebGPU in software is no measure of anything
 CALLS, ROUNDS = 60, 7
@@ -122,10 +125,10 @@ def longest_task(browser: Browser, address: str) -> float:
     return longest
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m web.bench", description=__doc__.splitlines()[0])
     parser.add_argument("--times", type=int, default=7, help="how often the first screen is loaded")
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     if options.times < 1:
         parser.error(f"argument --times: {options.times} loads nothing; use 1 or more")
     browser = Browser()

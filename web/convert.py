@@ -16,7 +16,7 @@ import shutil
 import subprocess
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from export.bundle import Export, find_exports
 from models.artifacts import (
@@ -31,6 +31,9 @@ from models.artifacts import (
 )
 from models.errors import ArtifactError, run_cli
 from web.samples import write_samples
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 VARIANT = "float32"
 VARIANTS = (VARIANT, "float16", "uint8")  # how the weights are stored; the browser computes in float32 all the same
@@ -253,11 +256,11 @@ def wanted() -> list[str] | None:
     return names or None
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m web.convert", description="SavedModel to TF.js, what is out of date."
     )
-    parser.parse_args()
+    parser.parse_args(argv)
     exports = find_exports(models=wanted())
     if not exports:
         raise ArtifactError(f"no exports below {artifacts_root()}; run `make deploy-all` to build them")

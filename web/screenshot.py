@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from compare.browser import Scheme, acquire, first_line, release
 from deploy.ports import port
 from models.artifacts import REPOSITORY, write_whole
 from models.errors import TargetError, run_cli
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 ANSWERED = "() => document.querySelector('.panel, .plots') && !document.querySelector('[aria-busy=true]')"
 WAIT_MS = 60_000
@@ -42,7 +46,7 @@ def take(address: str, out: Path, *, width: int, height: int | None, scheme: Sch
         raise TargetError(f"the page at {address} logs errors, the first: {errors[0]}")
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m web.screenshot", description=__doc__.splitlines()[0])
     parser.add_argument("--address", default=f"http://127.0.0.1:{port('WEB_PORT')}", help="the running page")
     parser.add_argument("--out", type=Path, default=REPOSITORY / "docs" / "page.png", help="a PNG file")
@@ -50,7 +54,7 @@ def main() -> None:
     parser.add_argument("--height", type=int, help="CSS pixels; the whole page if not given")
     parser.add_argument("--scheme", choices=("light", "dark"), default="light")
     parser.add_argument("--scale", type=float, default=1.0, help="device pixels per CSS pixel")
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     size = {"width": options.width, "height": options.height, "scheme": options.scheme, "scale": options.scale}
     take(options.address, options.out, **size)
     print(f"picture: {options.out}")

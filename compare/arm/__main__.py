@@ -13,17 +13,16 @@ from typing import TYPE_CHECKING, Any
 from compare.arm import machine
 from compare.arm.debian import CannotEmulate
 from compare.arm.run import ArmRun, Row, run
-from compare.run import interruptible
 from deploy.bundle import VARIANTS, names
 from deploy.columns import columns
 from models.artifacts import reports_root, write_json
-from models.errors import run_cli
+from models.errors import interruptible, run_cli
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m compare.arm", description=__doc__.splitlines()[0])
     kinds = ",".join(machine.KINDS)
     parser.add_argument("--arch", type=names, default=kinds, metavar="NAME,…", help=f"default: {kinds}")
@@ -32,7 +31,7 @@ def main() -> int:
     variants = ",".join(VARIANTS)
     parser.add_argument("--variants", type=names, default=variants, metavar="NAME,…", help=f"default: {variants}")
     parser.add_argument("--versions", choices=["newest", "all"], default="all", help="default: all")
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     interruptible()
     start = time.monotonic()
     runs: list[ArmRun] = []

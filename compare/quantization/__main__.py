@@ -5,17 +5,20 @@ from __future__ import annotations
 import argparse
 import os
 import time
+from typing import TYPE_CHECKING
 
 from compare.environment import cores
 from compare.quantization import document, page, tables
 from compare.quantization.run import QUICK, Effort, Selection, measure
-from compare.run import interruptible
 from compare.terminal import console
 from models.artifacts import reports_root, write_json
-from models.errors import run_cli
+from models.errors import interruptible, run_cli
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m compare.quantization", description=__doc__)
     parser.add_argument(
         "--models",
@@ -25,7 +28,7 @@ def main() -> None:
     parser.add_argument("--variants", default="", help="comma-separated; default all")
     parser.add_argument("--quick", action="store_true", help="few calls: shows that it runs, not how fast")
     parser.add_argument("--markdown", action="store_true", help="print the README's tables instead of the terminal's")
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     start = time.perf_counter()
     selection = Selection(_names(options.models), _names(options.variants), QUICK if options.quick else Effort())
     models = measure(selection, threads=sorted({1, cores()}))

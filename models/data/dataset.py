@@ -36,8 +36,14 @@ class Dataset:
         """The rows of one split as arrays: ``({input name: [n, …]}, labels [n])``."""
         pipeline = getattr(self, split)
         pipeline = pipeline if limit is None else pipeline.take(limit)
-        inputs, labels = zip(*pipeline.as_numpy_iterator(), strict=True)
-        return {name: np.stack([row[name] for row in inputs]) for name in inputs[0]}, np.asarray(labels)
+        batches = list(pipeline.batch(1024).as_numpy_iterator())  # row by row takes ten times as long
+        names = batches[0][0]
+        inputs = {name: np.concatenate([rows[name] for rows, _ in batches]) for name in names}
+        return inputs, np.concatenate([labels for _, labels in batches])
+
+    def count(self, split: str) -> int:
+        """How many rows a split has."""
+        return int(getattr(self, split).reduce(0, lambda count, _: count + 1))
 
     def complete(self, spec: ModelSpec) -> ModelSpec:
         """``spec`` with the ranges and the normalisation that the training split gave."""

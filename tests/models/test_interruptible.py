@@ -10,7 +10,7 @@ import pytest
 
 PROGRAM = """
 import signal, sys
-from compare.run import interruptible
+from models.errors import interruptible
 signal.signal(signal.SIGHUP, signal.SIG_IGN if "nohup" in sys.argv else signal.SIG_DFL)
 interruptible()
 try:

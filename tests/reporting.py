@@ -1,0 +1,67 @@
+"""At the end of a run: the time of each room. With RECORD_DURATIONS=1 it is kept in ``durations.json``, beside each file's."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter, defaultdict
+from typing import TYPE_CHECKING
+
+from deploy.figures import provenance
+from tests.order import DURATIONS, file_of, room_of
+
+if TYPE_CHECKING:
+    import pytest
+
+SLOWEST = 50
+
+
+class Durations:
+    """A pytest plugin. Seconds of a test are those of its set-up, call and teardown together."""
+
+    def __init__(self) -> None:
+        self.seconds: Counter[str] = Counter()
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self.seconds[report.nodeid] += report.duration
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        rooms: dict[str, list[float]] = defaultdict(list)
+        for nodeid, seconds in self.seconds.items():
+            rooms[room_of(nodeid)].append(seconds)
+        if not rooms:
+            return
+        terminalreporter.section("time of each room")
+        for room, times in sorted(rooms.items(), key=lambda item: -sum(item[1])):
+            terminalreporter.write_line(f"{room:<10}{sum(times):8.1f} s  {len(times):5d} tests")
+        if os.environ.get("RECORD_DURATIONS"):
+            self._record()
+            terminalreporter.write_line(f"recorded in {DURATIONS}")
+
+    def _record(self) -> None:
+        """What an earlier part of the run has recorded stays: those tests that run alone are a run of their own."""
+        kept = json.loads(DURATIONS.read_text()) if DURATIONS.is_file() else {"files": {}, "slowest": {}}
+        files: Counter[str] = Counter()
+        for nodeid, seconds in self.seconds.items():
+            files[file_of(nodeid)] += seconds
+        kept_files = {
+            name: seconds for name, seconds in kept["files"].items() if (DURATIONS.parent.parent / name).is_file()
+        }
+        known = {name: round(seconds, 1) for name, seconds in {**kept_files, **files}.items()}
+        slowest = Counter({**{n: s for n, s in kept["slowest"].items() if file_of(n) in known}, **self.seconds})
+        rooms: Counter[str] = Counter()
+        for name, seconds in known.items():
+            rooms[room_of(name)] += seconds
+        DURATIONS.write_text(
+            json.dumps(
+                {
+                    **provenance(),
+                    "rooms": {room: round(seconds, 1) for room, seconds in rooms.most_common()},
+                    "slowest": {nodeid: round(seconds, 1) for nodeid, seconds in slowest.most_common(SLOWEST)},
+                    "files": dict(sorted(known.items())),
+                },
+                indent=1,
+                ensure_ascii=False,
+            )
+            + "\n"
+        )
