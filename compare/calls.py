@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 SMALL_BATCHES = (1, 2, 3)  # one row, an even and an odd number of rows
 LADDER = (16, 128)  # sizes that estimate the time of all rows before all rows are asked
+ESTIMATE_SHARE = 0.25  # of the time that an estimate may take
 LEAST_ROWS = 4
 
 
@@ -50,8 +51,12 @@ def exercise(
     if fixed_batch:
         return _whole_batches(predict, cases, fixed_batch, seconds)
     first = cases[0]
-    calls = [_ask(predict, first, 0, batch, 1) for batch in SMALL_BATCHES if batch <= first.rows]
-    share, estimates = _affordable_share(predict, cases, seconds)
+    calls, per_row = [], 0.0
+    for batch in (size for size in SMALL_BATCHES if size <= first.rows):
+        start = time.perf_counter()
+        calls.append(_ask(predict, first, 0, batch, 1))
+        per_row = (time.perf_counter() - start) / batch
+    share, estimates = _affordable_share(predict, cases, seconds, per_row)
     calls += estimates
     for case in cases:
         rows = min(case.rows, max(LEAST_ROWS, int(case.rows * share)))
@@ -71,19 +76,21 @@ def _whole_batches(predict: Predict, cases: Sequence[Case], batch: int, seconds:
     return calls
 
 
-def _affordable_share(predict: Predict, cases: Sequence[Case], seconds: float) -> tuple[float, list[Call]]:
-    """The share of all rows that fits into ``seconds``, and the calls that were made to find out."""
+def _affordable_share(
+    predict: Predict, cases: Sequence[Case], seconds: float, per_row: float
+) -> tuple[float, list[Call]]:
+    """The share of all rows that fits into ``seconds``, and the calls that were made to find out.
+
+    ``per_row``: seconds of a row in a small batch, which say too much for a target that answers larger ones faster.
+    """
     needed = 2 * sum(case.rows for case in cases)
     calls: list[Call] = []
-    per_row = 0.0
     for batch in LADDER:
-        if batch >= cases[0].rows or per_row * batch > seconds:
+        if per_row * needed <= seconds or batch >= cases[0].rows or per_row * batch > ESTIMATE_SHARE * seconds:
             break
         start = time.perf_counter()
         calls.append(_ask(predict, cases[0], 0, batch, 1))
         per_row = (time.perf_counter() - start) / batch
-        if per_row * needed <= seconds:
-            break
     return min(1.0, seconds / (per_row * needed)) if per_row else 1.0, calls
 
 

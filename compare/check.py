@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from compare import report, summary, terminal
 from compare.comparison import Budget, Comparison, Outcome, plan
-from compare.guard import Guard
+from compare.guard import Lanes
 from compare.own_services import own_services, running_command
 from compare.run import tell
 from compare.target import all_targets, find_target
@@ -29,6 +29,7 @@ from models.errors import ModelError, TargetError, interruptible, run_cli
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from compare.guard import Guard
     from compare.rows import Row
     from export.bundle import Export
 
@@ -73,11 +74,11 @@ def check(path: Path, *, name: str | None = None, inputs: Path | None = None, ta
     root = artifacts_root() / "check" / name
     folder = reports_root() / "check" / name
     chosen = [find_target(target) for target in targets] or all_targets()
-    with Guard() as guard:
+    with Lanes() as lanes:
         print(f"reading {path} and recording the reference's answers")
-        export = _bring(guard, path, name, root, inputs)
+        export = _bring(lanes.of("savedmodel"), path, name, root, inputs)
         reasons = _convert(export, {target.name for target in chosen})
-        guard.stop()  # what comes now asks services of its own, on ports that a new process learns from its environment
+        lanes.stop()  # what comes now asks services of its own, on ports that a new process learns from its environment
         words = {target.name.split("-")[0] for target in chosen}
         with own_services(root, serving="serving" in words, edge="edge" in words) as unwell:
             reasons |= unwell
@@ -85,7 +86,7 @@ def check(path: Path, *, name: str | None = None, inputs: Path | None = None, ta
             def why_skip(row: Row) -> str | None:
                 return reasons.get(row.target.split("-")[0])
 
-            comparison = Comparison(guard, budget=Budget(cell=SECONDS_PER_TARGET), tell=tell, why_skip=why_skip)
+            comparison = Comparison(lanes, budget=Budget(cell=SECONDS_PER_TARGET), tell=tell, why_skip=why_skip)
             outcome = comparison.run(plan([export], chosen))
     _soften(outcome, export)
     data, beside = summary.compose(outcome), summary.tables(outcome)

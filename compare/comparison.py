@@ -5,19 +5,20 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from compare.guard import Guard, TargetCrashed, TargetHung
+from compare.guard import Guard, Lanes, TargetCrashed, TargetHung
 from compare.rows import Row
 from compare.verdict import Verdict
 from models.errors import ArtifactError, TargetError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from compare.cold import ColdCache
     from compare.shift import VersionShift
@@ -39,7 +40,7 @@ class Budget:
 
     cell: float = 120.0  # one target with one model, everything together
     cold: float = 120.0  # one cold start
-    evidence: float = 2.0  # all evidence, twice; a slower target answers fewer rows
+    evidence: float = 1.0  # all evidence, twice; a slower target answers fewer rows
     block: float = 0.03  # one block of steady requests
     steady: bool = True
 
@@ -72,20 +73,25 @@ def plan(exports: Iterable[Export], targets: Sequence[Target], *, everything: bo
 
 
 class Comparison:
-    """Fills rows, model by model. ``tell`` gets progress, piece by piece; ``why_skip`` may know a reason beforehand."""
+    """Fills rows, model by model. ``tell`` gets progress, piece by piece; ``why_skip`` may know a reason beforehand.
+
+    Verdicts are found on all lanes at once. Times are taken when nothing else runs.
+    """
 
     def __init__(
         self,
-        guard: Guard,
+        lanes: Lanes,
         *,
         budget: Budget,
         tell: Callable[[str], None],
         cold_cache: ColdCache | None = None,
         why_skip: Callable[[Row], str | None] = lambda row: None,
     ) -> None:
-        self._guard, self._budget, self._tell, self._cold_cache = guard, budget, tell, cold_cache
+        self._lanes, self._budget, self._tell, self._cold_cache = lanes, budget, tell, cold_cache
         self._why_skip = why_skip
         self._spent: dict[str, float] = {}
+        self._stopped = False
+        self.seconds = dict.fromkeys(("verdicts", "latency", "cold starts"), 0.0)  # where the time went
 
     def run(self, rows: Sequence[Row]) -> Outcome:
         outcome = Outcome(list(rows))
@@ -93,21 +99,52 @@ class Comparison:
             cells = list(group)
             newest = max(r.export.version for r in outcome.rows if r.export.model == model)
             self._tell(f"{model} v{version}: ")
-            for row in cells:
-                self.judge(row)
-                self._tell(
-                    f"{row.target} {row.verdict.verdict}, " if row.verdict.verdict != "pass" else f"{row.target} ✓, "
-                )
+            with self._taking("verdicts"):
+                self._judge_all(cells)
             alive = [row for row in cells if row.first_ms is not None]
             if version == newest and self._budget.steady:
-                self._time(alive)
-            self._tell("timed\n" if version == newest else "done\n")
+                with self._taking("latency"):
+                    self._time(alive)
+            self._tell("timed\n" if version == newest and self._budget.steady else "done\n")
             if version != newest:
                 outcome.shifts += self._shifts(alive, outcome.rows)
             for row in alive:
                 self.close(row)
-        self._cold_starts(outcome.rows)
+        with self._taking("cold starts"):
+            self._cold_starts(outcome.rows)
         return outcome
+
+    @contextlib.contextmanager
+    def _taking(self, phase: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[phase] += time.perf_counter() - start
+
+    def _judge_all(self, cells: Sequence[Row]) -> None:
+        """The cells of each lane one after another, the lanes side by side."""
+        lanes: dict[Guard, list[Row]] = {}
+        for row in cells:
+            lanes.setdefault(self._lanes.of(row.target), []).append(row)
+
+        def judge(rows: list[Row]) -> None:
+            for row in rows:
+                if self._stopped:
+                    return
+                self.judge(row)
+                mark = "✓" if row.verdict.verdict == "pass" else row.verdict.verdict
+                self._tell(f"{row.target} {mark}, ")
+
+        with ThreadPoolExecutor(len(lanes)) as pool:
+            working = [pool.submit(judge, rows) for rows in lanes.values()]
+            try:
+                for lane in working:
+                    lane.result()
+            except BaseException:  # Ctrl-C: the threads wait for processes that would go on
+                self._stopped = True
+                self._lanes.kill()
+                raise
 
     def judge(self, row: Row) -> None:
         """Open the row's cell, ask once, and give the verdict; the session stays open."""
@@ -181,7 +218,9 @@ class Comparison:
 
     def _cold(self, row: Row) -> float | None:
         try:
-            seconds = self._guard.call("cold", row.target, row.export, row.signature, timeout=self._budget.cold)
+            seconds = self._lanes.of(row.target).call(
+                "cold", row.target, row.export, row.signature, timeout=self._budget.cold
+            )
         except TargetError as error:
             print(f"cold start of {row.target}: {error}", file=sys.stderr)
             return None
@@ -202,7 +241,7 @@ class Comparison:
         """One call over there, charged to the row's budget."""
         start = time.perf_counter()
         try:
-            return self._guard.call(method, row.target, *arguments, timeout=max(self._left(row), 1.0))
+            return self._lanes.of(row.target).call(method, row.target, *arguments, timeout=max(self._left(row), 1.0))
         finally:
             self._spent[row.key] = self._spent.get(row.key, 0.0) + time.perf_counter() - start
 

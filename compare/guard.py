@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 import psutil
 
 from compare.bench import Bench
+from compare.target import find_target
 from export.bundle import Export
 from models.errors import ExportOnceError, TargetError
 
@@ -72,16 +73,19 @@ class Guard:
             pipe.close()  # idle, it now closes its sessions and leaves by itself
         if process is None or process.pid is None:
             return
-        family: list[psutil.Process] = []
-        with contextlib.suppress(psutil.Error):
-            family = psutil.Process(process.pid).children(recursive=True)
+        family = _children(process.pid)
         process.join(patience)
         if process.is_alive():
             process.kill()
             process.join()
-        for child in family:
-            with contextlib.suppress(psutil.Error):
-                child.kill()
+        _kill(family)
+
+    def kill(self) -> None:
+        """End the process and what it started at once, from any thread: a call that waits for it raises TargetCrashed."""
+        if (process := self._process) is not None and process.pid is not None:
+            family = _children(process.pid)
+            process.kill()
+            _kill(family)
 
     def __enter__(self) -> Self:
         return self
@@ -118,6 +122,50 @@ class Guard:
         self._log.seek(0)
         lines = [line.strip() for line in self._log.read().splitlines() if line.strip()]
         return f"the runtime crashed ({how})" + (f": {lines[-1]}" if lines else "")
+
+
+class Lanes:
+    """Guards that work side by side: all that runs in pages in one process, the rest in another.
+
+    A target always goes to the same guard, which keeps its sessions. One browser is enough for all pages, and only one
+    of the two processes ever imports TensorFlow.
+    """
+
+    def __init__(self) -> None:
+        self._guards = {"pages": Guard(), "processes": Guard()}
+
+    def of(self, target: str) -> Guard:
+        return self._guards["pages" if find_target(target).isolation == "page" else "processes"]
+
+    def kill(self) -> None:
+        for guard in self._guards.values():
+            guard.kill()
+
+    def stop(self) -> None:
+        """End both processes; the next call starts afresh, with the environment as it is then."""
+        for guard in self._guards.values():
+            guard.stop()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for guard in self._guards.values():
+            guard.__exit__(kind, error, trace)
+
+
+def _children(pid: int) -> list[psutil.Process]:
+    with contextlib.suppress(psutil.Error):
+        return psutil.Process(pid).children(recursive=True)
+    return []
+
+
+def _kill(processes: list[psutil.Process]) -> None:
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
 
 
 def _bare(argument: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from compare import devices, environment, report, summary, terminal
 from compare.cold import ColdCache
 from compare.comparison import Budget, Comparison, plan
-from compare.guard import Guard
+from compare.guard import Lanes
 from compare.target import all_targets, find_target
 from deploy.ports import port
 from export.bundle import find_exports
@@ -40,9 +40,10 @@ def run_comparison(selection: Selection, *, folder: Path | None = None) -> int:
     rows = plan(exports, targets, everything=selection.every_version)
     print(f"comparing {len(rows)} cells: {len({r.export.model for r in rows})} models on {len(targets)} targets")
     cold_cache = ColdCache([environment.host(), environment.versions()]) if selection.latency else None
-    with Guard() as guard:
-        comparison = Comparison(guard, budget=Budget(steady=selection.latency), tell=tell, cold_cache=cold_cache)
+    with Lanes() as lanes:
+        comparison = Comparison(lanes, budget=Budget(steady=selection.latency), tell=tell, cold_cache=cold_cache)
         outcome = comparison.run(rows)
+    print(f"where the time went: {where_the_time_went(comparison)}")
     data, beside = summary.compose(outcome), summary.tables(outcome)
     for name, bench in imported.items():
         data = summary.with_device(data, name, devices.rows_of(bench, exports)[0])
@@ -50,6 +51,15 @@ def run_comparison(selection: Selection, *, folder: Path | None = None) -> int:
     page = report.write(folder, data, beside)
     terminal.show(terminal.console(data["rows"]), data, beside, page, f"http://127.0.0.1:{port('WEB_PORT')}/")
     return data["failed"]
+
+
+def where_the_time_went(comparison: Comparison) -> str:
+    how = {
+        "verdicts": "pages beside everything else",
+        "latency": "one request at a time, nothing beside it",
+        "cold starts": "one at a time; kept until an artefact or the machine changes",
+    }
+    return ", ".join(f"{phase} {comparison.seconds[phase]:.0f} s ({how[phase]})" for phase in how)
 
 
 def tell(piece: str) -> None:

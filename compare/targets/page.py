@@ -1,6 +1,7 @@
 """The runtimes of a real headless Chromium: TF.js with its graph models, LiteRT.js with the .tflite files.
 
-The page (``web/demo``, bench.html) runs the model; this file carries tensors to it and back. One page per session.
+The page (``web/demo``, bench.html) runs the model; this file carries tensors to it and back. A runtime has one page,
+in which one model after another is loaded; two models at once have two.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ class PageTarget(Target):
 
     def __init__(self, runtime: str) -> None:
         self.name = self.runtime = runtime
+        self._idle: list[Started] = []
 
     @abstractmethod
     def file(self, export: Export) -> Path:
@@ -63,18 +65,24 @@ class PageTarget(Target):
         return missing_browser()
 
     def prepare(self) -> None:
-        """Start the browser, so that a session's first answer holds the page and the model alone."""
-        self._browser()
+        """Start the browser, and the runtime in a page of it, so that a session's first answer holds the model alone."""
+        self.give_back(self.take())
 
     def open(self, export: Export, signature: str = "serving_default") -> PageSession:
         if reason := self.unavailable() or self.unsupported(export, signature):
             raise TargetError(reason)
-        return PageSession(self._browser(), self, export)
+        return PageSession(self, export)
+
+    def take(self) -> Started:
+        """A page with the runtime started and no model that anybody uses."""
+        return self._idle.pop() if self._idle else Started(self._browser(), self.runtime)
+
+    def give_back(self, started: Started) -> None:
+        self._idle.append(started)
 
     def cold_start(self, export: Export, inputs: Tensors) -> float | None:
         """Seconds from the start of a page load to the first answer; the browser runs already, nothing is cached."""
-        browser = self._browser()
-        page = open_page(browser)
+        page = open_page(browser := self._browser())
         try:
             prepared = Border(self.description(export)).to_file(first_row(inputs))
             encoded = encode_all(prepared, export.spec.inputs)
@@ -87,6 +95,8 @@ class PageTarget(Target):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        while self._idle:
+            self._idle.pop().close()
         release(self)
 
     def _browser(self) -> Browser:
@@ -174,45 +184,74 @@ def takes_other_than_single_rows_of_numbers(export: Export) -> str | None:
     return None
 
 
-class PageSession(Session):
-    """A page that holds one model on one runtime."""
+class Started:
+    """A page in which a runtime runs. It holds one model; loading another one lets the first go."""
 
-    def __init__(self, browser: Browser, target: PageTarget, export: Export) -> None:
+    def __init__(self, browser: Browser, runtime: str) -> None:
+        self.browser = browser
+        self.page = open_page(browser)
+        try:
+            self.facts: dict[str, Any] = self.ask("name => bench.start(name)", runtime)
+        except BaseException:
+            self.close()
+            raise
+
+    def ask(self, expression: str, argument: object) -> Any:
+        return evaluate(self.page, expression, argument)
+
+    def close(self) -> None:
+        close_page(self.page)
+
+
+class PageSession(Session):
+    """A model in a page. A page in which something went wrong is closed with its session and not used again."""
+
+    def __init__(self, target: PageTarget, export: Export) -> None:
         self._description = target.description(export)
         self._border = Border(self._description)
-        self._runtime = target.runtime
+        self._target = target
         self._spec = export.spec
-        self._browser = browser
-        self._page = open_page(browser)
+        self._sound = True
+        self._started = target.take()
         try:
-            self._started: dict[str, Any] = evaluate(self._page, "name => bench.start(name)", target.runtime)
-            evaluate(self._page, "u => bench.load(u)", serve(browser, target.file(export)))
+            self._ask("u => bench.load(u)", serve(self._started.browser, target.file(export)))
         except BaseException:
-            close_page(self._page)
+            self._started.close()
             raise
 
     def predict(self, inputs: Tensors) -> Tensors:
         prepared = self._border.to_file(inputs)
-        answers = predict_in_pieces(prepared, self._spec, lambda x: evaluate(self._page, "x => bench.predict(x)", x))
+        answers = predict_in_pieces(prepared, self._spec, lambda x: self._ask("x => bench.predict(x)", x))
         return self._border.to_raw(answers, inputs)
 
     def latencies(self, inputs: Tensors, calls: int) -> NDArray:
         encoded = encode_all(self._border.to_file(inputs), self._spec.inputs)
-        milliseconds = evaluate(self._page, "([x, n]) => bench.time(x, n)", [encoded, calls])
+        milliseconds = self._ask("([x, n]) => bench.time(x, n)", [encoded, calls])
         return np.asarray(milliseconds, np.float64) / 1e3
 
     def facts(self) -> dict[str, object]:
+        told = self._started.facts
         return {
             "artifact_bytes": self._description["bytes"],
             "artifact_sha256": self._description["sha256"],
             "rss_bytes": None,
-            "runtime_version": f"{self._started['version']}, Chromium {self._browser.version}",
-            "threads": self._started["threads"],
-            "accelerator": f"{self._runtime.partition('-')[2]}: {self._started['accelerator']}",
+            "runtime_version": f"{told['version']}, Chromium {self._started.browser.version}",
+            "threads": told["threads"],
+            "accelerator": f"{self._target.runtime.partition('-')[2]}: {told['accelerator']}",
         }
 
     def close(self) -> None:
-        close_page(self._page)
+        if self._sound:
+            self._target.give_back(self._started)
+        else:
+            self._started.close()
+
+    def _ask(self, expression: str, argument: object) -> Any:
+        try:
+            return self._started.ask(expression, argument)
+        except BaseException:
+            self._sound = False
+            raise
 
 
 def serve(browser: Browser, file: Path) -> str:

@@ -19,8 +19,12 @@ PLUGIN = Path(__file__).parent / "plugin"
 
 @pytest.fixture
 def linear_export(tmp_path) -> Export:
-    """The linear model of ``cases.py`` as an export, as far as the comparison reads it."""
-    export = Export(tmp_path / "artifacts", "linear", 2)
+    return make_linear_export(tmp_path / "artifacts")
+
+
+def make_linear_export(root: Path) -> Export:
+    """The linear model of ``cases.py`` as an export below ``root``, as far as the comparison reads it."""
+    export = Export(root, "linear", 2)
     arrays: dict[str, np.ndarray] = {}
     for case in evidence():
         for side, tensors in (("in", case.inputs), ("out", case.outputs)):

@@ -14,14 +14,14 @@ from rich.console import Console
 from compare import report, summary, terminal
 from compare.cold import ColdCache
 from compare.comparison import Budget, Comparison, plan
-from compare.guard import Guard, TargetCrashed, TargetHung
+from compare.guard import Guard, Lanes, TargetCrashed, TargetHung
 from export.bundle import Export
 from models.errors import TargetError
 
 
 def run(export, targets, **budget):
-    with Guard() as guard:
-        comparison = Comparison(guard, budget=Budget(cell=60, **budget), tell=lambda piece: None)
+    with Lanes() as lanes:
+        comparison = Comparison(lanes, budget=Budget(cell=60, **budget), tell=lambda piece: None)
         return comparison.run(plan([export], targets))
 
 

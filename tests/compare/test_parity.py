@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from compare.comparison import Budget, Comparison, plan
-from compare.guard import Guard
+from compare.guard import Lanes
 from compare.own_services import own_services
 from compare.target import all_targets
 from export.bundle import find_exports
@@ -18,9 +18,9 @@ CELLS = plan(find_exports(), all_targets())
 @pytest.fixture(scope="module")
 def comparison():
     """On services of this test's own: what runs on the usual ports may serve other files."""
-    with own_services(artifacts_root()) as unwell, Guard() as guard:
+    with own_services(artifacts_root()) as unwell, Lanes() as lanes:
         assert not unwell
-        yield Comparison(guard, budget=Budget(), tell=lambda piece: None)
+        yield Comparison(lanes, budget=Budget(), tell=lambda piece: None)
 
 
 def test_there_are_cells():

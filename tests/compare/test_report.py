@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import json
+import shutil
 from dataclasses import replace
 from xml.etree import ElementTree
 
@@ -23,63 +23,93 @@ from compare.verdict import Verdict, verify
 from models.artifacts import REPOSITORY, write_json
 from tests.compare import load_shapes
 from tests.compare.cases import SPEC, evidence, predict
+from tests.compare.conftest import make_linear_export
 
 AXE = REPOSITORY / "web" / "demo" / "node_modules" / "axe-core" / "axe.min.js"
+SECTIONS = {"load": "Under load", "load-curves": "Latency over throughput", "load-events": "Events under load"}
 HOSTILE = "<script>document.title='broken'</script>&\"'"
 
 
-@pytest.fixture
-def written(linear_export, tmp_path):
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory):
+    """The page of a comparison without a load test, in a folder that no test changes."""
+    export = make_linear_export(tmp_path_factory.mktemp("artifacts"))
+    folder = tmp_path_factory.mktemp("bare")
     good = verify(predict, evidence(), SPEC)
     seconds = np.random.default_rng(1).gamma(2, 1e-4, 100)
     facts = {"artifact_bytes": 7100, "artifact_sha256": "0" * 64, "runtime_version": HOSTILE}
     rows = [
-        Row(linear_export, "keras", "", "float32", good, first_ms=3.0, cold_ms=900.0, blocks=[Block(seconds, 0.01)]),
-        Row(linear_export, "serving-rest", "", "float32", good, first_ms=2.0, blocks=[Block(seconds * 4, None)]),
-        Row(linear_export, "lite-int8", "int8", "int8", replace(good, reason=HOSTILE), first_ms=1.0),
-        Row(linear_export, "tfjs-wasm", "float32", "float32", Verdict("fail", HOSTILE, HOSTILE)),
-        Row(linear_export, "edge-http", "int8", "int8", Verdict("skipped", HOSTILE)),
+        Row(export, "keras", "", "float32", good, first_ms=3.0, cold_ms=900.0, blocks=[Block(seconds, 0.01)]),
+        Row(export, "serving-rest", "", "float32", good, first_ms=2.0, blocks=[Block(seconds * 4, None)]),
+        Row(export, "lite-int8", "int8", "int8", replace(good, reason=HOSTILE), first_ms=1.0),
+        Row(export, "tfjs-wasm", "float32", "float32", Verdict("fail", HOSTILE, HOSTILE)),
+        Row(export, "edge-http", "int8", "int8", Verdict("skipped", HOSTILE)),
     ]
     rows[0].facts = rows[1].facts = facts
     rows[0].nonfinite = {"NaN": HOSTILE, "+Inf": "1", "−Inf": "0"}
     shift = VersionShift("accuracy", 0.9, 0.95, 0.97, 0.01, 200)
     outcome = Outcome(rows, [("linear", "keras", 1, 2, shift)])
     data = summary.compose(outcome)
-    write_json(tmp_path / "summary.json", data)
-    return report.write(tmp_path, data, summary.tables(outcome), note=HOSTILE)
+    write_json(folder / "summary.json", data)
+    return report.write(folder, data, summary.tables(outcome), note=HOSTILE)
 
 
 @pytest.fixture(scope="module")
-def chromium():
+def loaded(bare, tmp_path_factory):
+    """The same with load tests, a search and events beside it, rendered again."""
+    folder = tmp_path_factory.mktemp("loaded") / "reports"
+    shutil.copytree(bare.parent, folder)
+    load_shapes.write_all(folder)
+    report.write_again(folder)
+    return folder / bare.name
+
+
+@pytest.fixture
+def written(bare, tmp_path):
+    """A copy of ``bare`` for a test that changes it."""
+    return shutil.copytree(bare.parent, tmp_path / "reports") / bare.name
+
+
+@pytest.fixture(scope="module")
+def tab():
+    """One page of one browser for all tests; each loads what it wants to see."""
     if reason := missing_browser():
         pytest.skip(reason)
     browser = Browser()
-    yield browser
+    with browser.context(width=1100, height=800, scheme="light", scale=1) as context:
+        yield context.new_page()
     browser.close()
 
 
 @pytest.fixture
-def open_report(written, chromium):
-    """``open_report(width, scheme)``: a page with the report, and the lists of its requests and of its troubles."""
-    with contextlib.ExitStack() as stack:
+def open_report(tab):
+    """``open_report(path, width, scheme)``: its page, and the lists of its requests and of its troubles."""
+    requests, troubles = [], []
+    listeners = {
+        "request": lambda request: requests.append(request.url),
+        "console": lambda message: troubles.append(message.text),
+        "pageerror": lambda error: troubles.append(str(error)),
+    }
 
-        def opened(width=1100, scheme="light"):
-            page = stack.enter_context(chromium.context(width=width, height=800, scheme=scheme, scale=1)).new_page()
-            requests, troubles = [], []
-            page.on("request", lambda request: requests.append(request.url))
-            page.on("console", lambda message: troubles.append(message.text))
-            page.on("pageerror", lambda error: troubles.append(str(error)))
-            page.goto(written.as_uri())
-            page.wait_for_load_state("networkidle")
-            return page, requests, troubles
+    for event, listener in listeners.items():
+        tab.on(event, listener)
 
-        yield opened
+    def opened(path, width=1100, scheme="light"):
+        tab.set_viewport_size({"width": width, "height": 800})
+        tab.emulate_media(media="screen", color_scheme=scheme)
+        tab.goto(path.as_uri())
+        return tab, requests, troubles
+
+    yield opened
+    for event, listener in listeners.items():
+        tab.remove_listener(event, listener)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_report_opens_from_a_file_without_request_or_error(written, open_report, scheme):
-    page, requests, troubles = open_report(scheme=scheme)
-    assert [url for url in requests if not url.startswith("data:")] == [written.as_uri()]
+def test_report_opens_from_a_file_without_request_or_error(bare, open_report, scheme):
+    page, requests, troubles = open_report(bare, scheme=scheme)
+    page.wait_for_load_state("networkidle")
+    assert [url for url in requests if not url.startswith("data:")] == [bare.as_uri()]
     assert not troubles
     assert page.title().startswith("3 passed, 1 failed")
     for heading in ("Parity", "Latency, one request at a time", "Size against accuracy", "From version to version"):
@@ -89,22 +119,19 @@ def test_report_opens_from_a_file_without_request_or_error(written, open_report,
     assert HOSTILE in page.inner_text("main")
 
 
-def test_report_says_every_verdict_without_colour(open_report):
-    page, *_ = open_report()
+def test_report_says_every_verdict_without_colour(bare, open_report):
+    page, *_ = open_report(bare)
     assert page.locator(".matrix .sign").all_inner_texts() == ["✓", "✓", "✓", "✗", "–"]
 
 
 @pytest.mark.parametrize("load", [False, True])
-def test_report_fits_a_phone(open_report, written, load):
-    if load:
-        load_shapes.write_all(written.parent)
-        report.write_again(written.parent)
-    page, *_ = open_report(width=375)
+def test_report_fits_a_phone(open_report, bare, loaded, load):
+    page, *_ = open_report(loaded if load else bare, width=375)
     assert page.evaluate("document.documentElement.scrollWidth") <= 375
 
 
-def test_what_was_not_measured_is_said_with_its_command(open_report):
-    page, *_ = open_report()
+def test_what_was_not_measured_is_said_with_its_command(bare, open_report):
+    page, *_ = open_report(bare)
     told = {
         "Under load": "make loadtest",
         "Latency over throughput": "make loadtest-search",
@@ -117,11 +144,10 @@ def test_what_was_not_measured_is_said_with_its_command(open_report):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_load_is_shown_with_its_charts_and_what_is_not_valid(open_report, written, scheme):
-    load_shapes.write_all(written.parent)
-    report.write_again(written.parent)
-    page, requests, troubles = open_report(scheme=scheme)
-    assert [url for url in requests if not url.startswith("data:")] == [written.as_uri()]
+def test_load_is_shown_with_its_charts_and_what_is_not_valid(open_report, loaded, scheme):
+    page, requests, troubles = open_report(loaded, scheme=scheme)
+    page.wait_for_load_state("networkidle")
+    assert [url for url in requests if not url.startswith("data:")] == [loaded.as_uri()]
     assert not troubles
     load = page.locator("section", has=page.get_by_role("heading", name="Under load", exact=True))
     loops = load.locator("tbody tr:not(.none) td:nth-child(3)").all_inner_texts()
@@ -154,10 +180,8 @@ def test_load_is_shown_with_its_charts_and_what_is_not_valid(open_report, writte
     assert ("22, 24, 29" in ink) == (scheme == "light")
 
 
-def test_highest_rate_says_where_it_is_only_a_lower_bound_and_when_it_was_found(open_report, written):
-    load_shapes.write_all(written.parent)
-    report.write_again(written.parent)
-    page, *_ = open_report()
+def test_highest_rate_says_where_it_is_only_a_lower_bound_and_when_it_was_found(open_report, loaded):
+    page, *_ = open_report(loaded)
     section = page.locator("section", has=page.get_by_role("heading", name="Latency over throughput"))
     rest, grpc = section.locator("tbody tr").all_inner_texts()
     assert "at least 560/s" in grpc
@@ -165,7 +189,7 @@ def test_highest_rate_says_where_it_is_only_a_lower_bound_and_when_it_was_found(
     assert "\t400/s" in rest
     assert "found" not in rest
     assert "serving-grpc at least 560/s" in section.locator("svg").text_content()
-    table = (written.parent / "csv" / "curves.csv").read_text()
+    table = (loaded.parent / "csv" / "curves.csv").read_text()
     assert ",560.0,at least,2026-11-25T04:00:00+00:00,vm" in table
 
 
@@ -179,47 +203,55 @@ def test_damaged_comparison_does_not_lose_a_load_test(written, damaged):
     assert load_shapes.LATE in written.read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "content", "words"),
+    "damaged",
     [
-        ("load", "{", "load.json cannot be used"),
-        ("load", '{"schema": 2, "cells": []}', "load.json is of form 2, not 1"),
-        ("load", '{"schema": 1, "run_id": "a", "created": "b", "cells": [{"model": "m"}]}', "no 'target'"),
-        ("load-curves", '{"schema": 1, "curves": 3}', "load-curves.json cannot be used"),
-        ("load-events", '{"schema": 1, "events": [{"model": NaN}]}', "NaN is no number"),
+        {
+            "load": ("{", "load.json cannot be used"),
+            "load-curves": ('{"schema": 1, "curves": 3}', "load-curves.json cannot be used"),
+        },
+        {
+            "load": ('{"schema": 2, "cells": []}', "load.json is of form 2, not 1"),
+            "load-events": ('{"schema": 1, "events": [{"model": NaN}]}', "NaN is no number"),
+        },
+        {"load": ('{"schema": 1, "run_id": "a", "created": "b", "cells": [{"model": "m"}]}', "no 'target'")},
     ],
+    ids=["load-curves", "load-events", "load"],
 )
-def test_damaged_load_file_is_said_in_its_section_and_the_rest_stands(open_report, written, name, content, words):
+def test_damaged_load_file_is_said_in_its_section_and_the_rest_stands(open_report, written, damaged):
+    """Two at a time at most, so that there is a rest; every report that is drawn costs a second."""
     load_shapes.write_all(written.parent)
-    (written.parent / f"{name}.json").write_text(content)
+    for name, (content, _) in damaged.items():
+        (written.parent / f"{name}.json").write_text(content)
     report.write_again(written.parent)
-    page, _, troubles = open_report()
+    page, _, troubles = open_report(written)
+    page.wait_for_load_state("networkidle")
     assert not troubles
-    assert words in page.inner_text("main")
+    for name, (_, words) in damaged.items():
+        section = page.locator("section", has=page.get_by_role("heading", name=SECTIONS[name], exact=True))
+        assert words in section.inner_text()
     assert page.locator("svg.chart").count() > 4
 
 
-def test_load_test_without_a_comparison_has_a_report_too(tmp_path, chromium):
+@pytest.mark.slow
+def test_load_test_without_a_comparison_has_a_report_too(tmp_path, open_report):
     report.write_again(tmp_path)
     assert not (tmp_path / "index.html").exists()
     load_shapes.write_all(tmp_path)
     report.write_again(tmp_path)
-    with chromium.context(width=1100, height=800, scheme="light", scale=1) as context:
-        page = context.new_page()
-        page.goto((tmp_path / "index.html").as_uri())
-        assert page.inner_text("h1") == "Nothing was compared"
-        assert page.get_by_text("not measured yet: make demo").is_visible()
-        assert page.locator("svg.chart").count() == 4  # the curves, the phases, two events
+    page, *_ = open_report(tmp_path / "index.html")
+    assert page.inner_text("h1") == "Nothing was compared"
+    assert page.get_by_text("not measured yet: make demo").is_visible()
+    assert page.locator("svg.chart").count() == 4  # the curves, the phases, two events
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("width", "scheme"), [(1400, "light"), (1400, "dark"), (390, "light")])
-def test_report_has_no_serious_accessibility_finding(open_report, written, width, scheme):
+def test_report_has_no_serious_accessibility_finding(open_report, loaded, width, scheme):
     if not AXE.is_file():
         pytest.skip("no axe-core here; `npm ci` in web/demo brings it")
-    load_shapes.write_all(written.parent)
-    report.write_again(written.parent)
-    page, *_ = open_report(width=width, scheme=scheme)
+    page, *_ = open_report(loaded, width=width, scheme=scheme)
     page.evaluate(AXE.read_text())
     serious = page.evaluate("""async () => (await axe.run()).violations
         .filter(({ impact }) => impact === "serious" || impact === "critical")
@@ -227,10 +259,8 @@ def test_report_has_no_serious_accessibility_finding(open_report, written, width
     assert serious == []
 
 
-def test_report_prints_without_cutting_anything_off(open_report, written):
-    load_shapes.write_all(written.parent)
-    report.write_again(written.parent)
-    page, *_ = open_report()
+def test_report_prints_without_cutting_anything_off(open_report, loaded):
+    page, *_ = open_report(loaded)
     page.set_viewport_size({"width": 703, "height": 1000})  # A4 less its margins, in CSS pixels
     page.emulate_media(media="print")
     assert (
@@ -244,17 +274,16 @@ def test_report_prints_without_cutting_anything_off(open_report, written):
     assert len(printed) > 20_000
 
 
-def test_every_chart_is_a_file_of_its_own(open_report, written):
-    load_shapes.write_all(written.parent)
-    report.write_again(written.parent)
-    page, _, troubles = open_report()
+@pytest.mark.slow
+def test_every_chart_is_a_file_of_its_own(open_report, loaded):
+    page, _, troubles = open_report(loaded)
     links = page.locator("figcaption a").evaluate_all("all => all.map(a => a.getAttribute('href'))")
     assert len(links) == 2 * page.locator("svg.chart").count()
-    assert {path.name for path in (written.parent / "charts").iterdir()} == {
+    assert {path.name for path in (loaded.parent / "charts").iterdir()} == {
         link.removeprefix("charts/") for link in links
     }
     for link in links:
-        path = written.parent / link
+        path = loaded.parent / link
         if link.endswith(".svg"):
             root = ElementTree.parse(path).getroot()
             size = tuple(int(float(root.get(side))) for side in ("width", "height"))
@@ -277,10 +306,8 @@ def test_same_data_give_the_same_files(written):
     assert differing in ([], ["report.json"])  # which holds the note, and a second rendering has none
 
 
-def test_csv_and_json_hold_what_the_page_shows(written, open_report):
-    folder = written.parent
-    load_shapes.write_all(folder)
-    report.write_again(folder)
+def test_csv_and_json_hold_what_the_page_shows(loaded, open_report):
+    folder = loaded.parent
     told = json.loads((folder / "report.json").read_text())
     assert told["missing"] == {}
     names = {path.stem for path in (folder / "csv").iterdir()}
@@ -299,13 +326,14 @@ def test_csv_and_json_hold_what_the_page_shows(written, open_report):
                     assert float(read[column]) == value
     p99 = next(row["latency_p99_ms"] for row in told["load"] if row["loop"] == "closed")
     assert p99 == load_shapes.latencies(1.2)["p99"]
-    page, *_ = open_report()
+    page, *_ = open_report(loaded)
     links = page.locator("footer a").evaluate_all("all => all.map(a => a.getAttribute('href'))")
     assert all((folder / link).is_file() for link in links)
     assert {"report.json", "summary.json", "csv/parity.csv", "csv/events.csv"} <= set(links)
 
 
-def test_names_of_25_targets_do_not_touch(chromium, tmp_path):
+@pytest.mark.slow
+def test_names_of_25_targets_do_not_touch(tab, tmp_path):
     times = [
         (
             f"lite-variant-{i}@tflite-runtime",
@@ -321,14 +349,13 @@ def test_names_of_25_targets_do_not_touch(chromium, tmp_path):
             [(f"lite-{i}@pi", *at) for i, (_, *at) in enumerate(sizes)], str, name="c", title="c"
         ),
     ]
+    tab.set_viewport_size({"width": 440, "height": 800})
     for chart in drawn:
         path = tmp_path / f"{chart.name}.svg"
         path.write_text(chart.file)
-        with chromium.context(width=440, height=800, scheme="light", scale=1) as context:
-            page = context.new_page()
-            page.goto(path.as_uri())
-            boxes = page.evaluate("""[...document.querySelectorAll('text')].map(t => { const b = t.getBoundingClientRect();
-                return [t.textContent, b.left, b.right, b.top + 2, b.bottom - 2]; })""")
+        tab.goto(path.as_uri())
+        boxes = tab.evaluate("""[...document.querySelectorAll('text')].map(t => { const b = t.getBoundingClientRect();
+            return [t.textContent, b.left, b.right, b.top + 2, b.bottom - 2]; })""")
         assert len(boxes) > 12
         for i, (name, left, right, top, bottom) in enumerate(boxes):
             assert left >= 0, name
@@ -337,10 +364,11 @@ def test_names_of_25_targets_do_not_touch(chromium, tmp_path):
                 assert left >= box[1] or right <= box[0] or top >= box[3] or bottom <= box[2], f"{name} on {other}"
 
 
+@pytest.mark.slow
 def test_report_links_to_the_lite_report_once_that_lies_beside_it(open_report, written):
     assert "lite.html" not in written.read_text()
     (written.parent / "lite.html").write_text("what each variant costs")
     report.write_again(written.parent)
-    page, *_ = open_report()
+    page, *_ = open_report(written)
     page.get_by_role("link", name="What each .tflite variant costs").click()
     assert page.inner_text("body") == "what each variant costs"

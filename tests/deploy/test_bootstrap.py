@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -54,6 +57,33 @@ class Machine:
         )
 
 
+def pinned_uv() -> str:
+    """The version of uv that ``deploy/uv.txt`` has."""
+    lines = (REPOSITORY / "deploy" / "uv.txt").read_text().splitlines()
+    return next(line for line in lines if line.startswith("uv==")).split()[0].removeprefix("uv==")
+
+
+def make_wheel(folder: Path, version: str) -> str:
+    """A package named uv, with a program that only knows its version; returns its sha256. The real one has 20 MB."""
+    info = f"uv-{version}.dist-info"
+    contents = {
+        f"uv-{version}.data/scripts/uv": f"#!/bin/sh\necho uv {version} of a test\n",
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: uv\nVersion: {version}\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    record = [f"{info}/RECORD,,"]
+    for name, text in contents.items():
+        digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
+        record.append(f"{name},sha256={digest},{len(text)}")
+    path = folder / f"uv-{version}-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as wheel:
+        for name, text in (contents | {f"{info}/RECORD": "\n".join(record)}).items():
+            entry = zipfile.ZipInfo(name)
+            entry.external_attr = 0o755 << 16  # pip leaves a program executable that is so in its wheel
+            wheel.writestr(entry, text)
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 needs_venv = pytest.mark.skipif(not find_spec("ensurepip"), reason="this Python has no venv module: python3-venv")
 
 
@@ -90,17 +120,36 @@ def test_bootstrap_passes_over_a_python_that_is_too_old(machine: Machine) -> Non
 @needs_venv
 @pytest.mark.slow
 def test_bootstrap_without_uv_installs_the_pinned_one_once(machine: Machine) -> None:
+    """By the real venv and the real pip, from a folder in place of the network; what lies there was interrupted."""
+    machine.link("python3", sys.executable)
+    sha256 = make_wheel(machine.folder, pinned_uv())
+    (machine.folder / "deploy" / "uv.txt").write_text(f"uv=={pinned_uv()} \\\n    --hash=sha256:{sha256}\n")
+    uv = machine.folder / ".venv-bootstrap" / "bin" / "uv"
+    uv.parent.mkdir(parents=True)
+    uv.write_text("half a download")
+    offline = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": machine.folder.as_uri(), "PIP_CONFIG_FILE": os.devnull}
+    done = machine.run(**offline)
+    assert done.returncode == 0, done.stderr
+    assert "installing uv into .venv-bootstrap" in done.stdout
+    version = subprocess.run([uv, "--version"], capture_output=True, text=True, check=True).stdout
+    assert version == f"uv {pinned_uv()} of a test\n"
+    again = machine.run(**offline)
+    assert "installing" not in again.stdout
+    assert again.stdout.strip().endswith(str(uv))
+
+
+@needs_venv
+@pytest.mark.ci
+@pytest.mark.slow
+def test_bootstrap_gets_the_real_uv_over_the_network(machine: Machine) -> None:
     machine.link("python3", sys.executable)
     done = machine.run()
     if "check the network" in done.stderr:
         pytest.skip("no network")
     assert done.returncode == 0, done.stderr
     uv = machine.folder / ".venv-bootstrap" / "bin" / "uv"
-    pinned = next(
-        line for line in (REPOSITORY / "deploy" / "uv.txt").read_text().splitlines() if line.startswith("uv==")
-    )
     version = subprocess.run([uv, "--version"], capture_output=True, text=True, check=True).stdout
-    assert version.split()[1] == pinned.split()[0].removeprefix("uv==")
+    assert version.split()[1] == pinned_uv()
     again = machine.run()
     assert "installing" not in again.stdout
     assert again.stdout.strip().endswith(str(uv))

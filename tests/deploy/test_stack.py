@@ -11,12 +11,12 @@ import psutil
 import pytest
 
 from models.artifacts import REPOSITORY
+from tests.conftest import wait_until_gone
+from tests.deploy.deployment import Deployment, new_deployments
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
-
-    from tests.deploy.conftest import Deployment
 
 
 def wait_until(condition: Callable[[], object], what: str, seconds: float = 30) -> None:
@@ -34,8 +34,25 @@ def answers(port: int) -> bool:
         return False
 
 
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    """One that is up, for tests that change a thing of it and look at what became of the rest."""
+    with new_deployments() as make:
+        deployment = make(tmp_path_factory.mktemp("running"))
+        (deployment.folder / "watched").mkdir()
+        (deployment.folder / "watched" / "1").write_text("version 1")
+        up = deployment.run("up")
+        assert up.returncode == 0, up.stderr
+        yield deployment
+
+
 @pytest.mark.slow
-def test_up_then_down_starts_all_and_leaves_nothing(deployment: Deployment) -> None:
+@pytest.mark.parametrize("place", ["short", "long" * 30], ids=["short", "long"])
+def test_up_then_down_starts_all_and_leaves_nothing(
+    make_deployment: Callable[..., Deployment], tmp_path: Path, place: str
+) -> None:
+    """Also where the path is too long for a socket."""
+    deployment = make_deployment(tmp_path / place)
     up = deployment.run("up")
     assert up.returncode == 0, up.stderr
     assert f"curl http://127.0.0.1:{deployment.ports['REST_PORT']}/" in up.stdout
@@ -57,70 +74,74 @@ def test_down_when_nothing_runs_is_harmless(deployment: Deployment) -> None:
 
 
 @pytest.mark.slow
-def test_up_again_restarts_only_what_changed(deployment: Deployment) -> None:
-    watched = deployment.folder / "watched"
-    watched.mkdir()
-    (watched / "1").write_text("version 1")
-    assert deployment.run("up").returncode == 0
-    before = deployment.pids()
+def test_up_again_restarts_only_what_changed(running: Deployment) -> None:
+    before = running.pids()
     assert set(before) == {"first", "second"}
 
-    assert deployment.run("up").returncode == 0
-    assert deployment.pids() == before, "nothing changed"
+    assert running.run("up").returncode == 0
+    assert running.pids() == before, "nothing changed"
 
-    (watched / "2").write_text("version 2")
-    assert deployment.run("up").returncode == 0
-    assert deployment.pids() == before, "the service picks up a new version by itself"
+    (running.folder / "watched" / "2").write_text("version 2")
+    assert running.run("up").returncode == 0
+    assert running.pids() == before, "the service picks up a new version by itself"
 
-    (watched / "1").write_text("version 1, made again")
-    assert deployment.run("up").returncode == 0
-    replaced = deployment.pids()
+    (running.folder / "watched" / "1").write_text("version 1, made again")
+    assert running.run("up").returncode == 0
+    replaced = running.pids()
     assert replaced["first"] != before["first"]
     assert replaced["second"] == before["second"]
 
-    (deployment.folder / "first").write_text("its code")
-    assert deployment.run("up").returncode == 0
-    changed = deployment.pids()
+    (running.folder / "first").write_text("its code")
+    assert running.run("up").returncode == 0
+    changed = running.pids()
     assert changed["first"] != replaced["first"]
     assert changed["second"] == before["second"]
 
 
-@pytest.mark.slow
-def test_up_with_another_port_moves_that_service(deployment: Deployment, free_port: Callable[[], int]) -> None:
-    assert deployment.run("up").returncode == 0
-    before, old = deployment.pids(), deployment.ports["EDGE_PORT"]
-    deployment.ports["EDGE_PORT"] = free_port()
-    assert deployment.run("up").returncode == 0
-    assert answers(deployment.ports["EDGE_PORT"])
+def test_up_with_another_port_moves_that_service(running: Deployment, free_port: Callable[[], int]) -> None:
+    before, old = running.pids(), running.ports["EDGE_PORT"]
+    running.ports["EDGE_PORT"] = free_port()
+    assert running.run("up").returncode == 0
+    assert answers(running.ports["EDGE_PORT"])
     assert not answers(old)
-    assert deployment.pids()["first"] == before["first"]
+    assert running.pids()["first"] == before["first"]
 
 
-@pytest.mark.slow
-def test_killed_service_comes_back(deployment: Deployment) -> None:
-    assert deployment.run("up").returncode == 0
-    pid = deployment.pids()["second"]
+def test_killed_service_comes_back(running: Deployment) -> None:
+    pid = running.pids()["second"]
     psutil.Process(pid).kill()
-    wait_until(lambda: deployment.pids().get("second", pid) != pid, "another process in its place")
-    wait_until(lambda: answers(deployment.ports["EDGE_PORT"]), "an answer")
+    wait_until(lambda: running.pids().get("second", pid) != pid, "another process in its place")
+    wait_until(lambda: answers(running.ports["EDGE_PORT"]), "an answer")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("action", ["down", "up"])
-def test_supervisor_killed_is_cleared_up(deployment: Deployment, action: str) -> None:
-    assert deployment.run("up").returncode == 0
-    orphans = list(deployment.pids().values())
-    supervisor = deployment.supervisor()
-    supervisor.send_signal(signal.SIGKILL)
-    wait_until(
-        lambda: not supervisor.is_running() or supervisor.status() == psutil.STATUS_ZOMBIE, "the supervisor's end"
-    )
-    assert "not started" in deployment.run("status").stdout
+def test_second_deployment_does_not_disturb_the_first(
+    running: Deployment, make_deployment: Callable[..., Deployment], tmp_path: Path, free_port: Callable[[], int]
+) -> None:
+    before, two = running.pids(), make_deployment(tmp_path / "two")
+    two.ports["EDGE_PORT"] = running.ports["EDGE_PORT"]
+    assert "is taken by" in two.run("up").stderr
+    two.ports["EDGE_PORT"] = free_port()
+    assert two.run("up").returncode == 0
+    assert two.run("down").returncode == 0
+    assert running.pids() == before
 
-    done = deployment.run(action)
-    assert done.returncode == 0, done.stderr
-    assert not any(psutil.pid_exists(pid) for pid in orphans)
-    assert all(answers(port) == (action == "up") for port in deployment.ports.values())
+
+@pytest.mark.slow
+def test_supervisor_killed_is_cleared_up(deployment: Deployment) -> None:
+    assert deployment.run("up").returncode == 0
+    for action in ("up", "down"):
+        orphans = list(deployment.pids().values())
+        assert len(orphans) == 2
+        supervisor = deployment.supervisor()
+        supervisor.kill()
+        wait_until_gone([supervisor])
+        assert "not started" in deployment.run("status").stdout
+
+        done = deployment.run(action)
+        assert done.returncode == 0, done.stderr
+        assert not any(psutil.pid_exists(pid) for pid in orphans)
+        assert all(answers(port) == (action == "up") for port in deployment.ports.values())
 
 
 def test_taken_port_is_named_with_its_owner(deployment: Deployment, spawn: Callable[..., subprocess.Popen]) -> None:
@@ -139,32 +160,11 @@ def test_taken_port_is_named_with_its_owner(deployment: Deployment, spawn: Calla
 
 
 @pytest.mark.slow
-def test_second_deployment_does_not_disturb_the_first(
-    make_deployment: Callable[..., Deployment], tmp_path: Path, free_port: Callable[[], int]
+def test_service_that_ends_at_once_shows_the_end_of_its_log(
+    make_deployment: Callable[..., Deployment], tmp_path: Path
 ) -> None:
-    one, two = make_deployment(tmp_path / "one"), make_deployment(tmp_path / "two")
-    assert one.run("up").returncode == 0
-    before = one.pids()
-    two.ports["EDGE_PORT"] = one.ports["EDGE_PORT"]
-    assert "is taken by" in two.run("up").stderr
-    two.ports["EDGE_PORT"] = free_port()
-    assert two.run("up").returncode == 0
-    assert two.run("down").returncode == 0
-    assert one.pids() == before
-
-
-@pytest.mark.slow
-def test_long_path_still_gets_a_socket(make_deployment: Callable[..., Deployment], tmp_path: Path) -> None:
-    deployment = make_deployment(tmp_path / ("long" * 30))
-    up = deployment.run("up")
-    assert up.returncode == 0, up.stderr
-    assert deployment.run("down").returncode == 0
-    assert deployment.processes() == []
-
-
-@pytest.mark.slow
-def test_service_that_ends_at_once_shows_the_end_of_its_log(make_deployment: Callable[..., Deployment]) -> None:
     deployment = make_deployment(
+        tmp_path,
         services="""
 [broken]
 about = "ends at once"
@@ -174,7 +174,7 @@ health = "http://127.0.0.1:{{REST_PORT}}/"
 within_s = 60
 addresses = ["http://127.0.0.1:{{REST_PORT}}"]
 try = "nothing"
-"""
+""",
     )
     done = deployment.run("up")
     assert done.returncode == 2
@@ -184,8 +184,9 @@ try = "nothing"
 
 
 @pytest.mark.slow
-def test_interrupted_up_stops_clean(make_deployment: Callable[..., Deployment]) -> None:
+def test_interrupted_up_stops_clean(make_deployment: Callable[..., Deployment], tmp_path: Path) -> None:
     deployment = make_deployment(
+        tmp_path,
         services="""
 [deaf]
 about = "runs and never answers"
@@ -195,10 +196,11 @@ health = "http://127.0.0.1:{{REST_PORT}}/"
 within_s = 120
 addresses = ["http://127.0.0.1:{{REST_PORT}}"]
 try = "nothing"
-"""
+""",
     )
-    command = [sys.executable, "-m", "deploy", "up", "--services", str(deployment.services)]
-    up = subprocess.Popen(command, cwd=REPOSITORY, env=deployment.environment(), stderr=subprocess.PIPE, text=True)
+    up = subprocess.Popen(
+        deployment.command("up"), cwd=REPOSITORY, env=deployment.environment(), stderr=subprocess.PIPE, text=True
+    )
     wait_until(lambda: len(deployment.processes()) >= 2, "the supervisor and its service")
     wait_until(lambda: deployment.run("status").stdout.count("nothing listens"), "the status of a deaf service")
     up.send_signal(signal.SIGINT)
@@ -210,8 +212,11 @@ try = "nothing"
 
 
 def test_unwritable_artifacts_is_one_sentence_with_a_remedy(deployment: Deployment) -> None:
+    """The process itself: what it ends with, and no traceback."""
     deployment.artifacts.write_text("a file where the folder should be")
-    done = deployment.run("up")
+    done = subprocess.run(
+        deployment.command("up"), cwd=REPOSITORY, env=deployment.environment(), capture_output=True, text=True
+    )
     assert done.returncode == 2
     assert "cannot write" in done.stderr
     assert "ARTIFACTS=/another/folder" in done.stderr

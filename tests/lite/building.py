@@ -2,29 +2,51 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
-import subprocess
-import sys
 from typing import TYPE_CHECKING
+from unittest import mock
 
-from models.artifacts import REPOSITORY
+from lite.__main__ import main
+from lite.process import Worker
+from tests.commands import run_command
 
 if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from export.bundle import Export
 
 
-def run_lite(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """``python -m lite`` on another artefact root."""
-    return subprocess.run(
-        [sys.executable, "-m", "lite", *arguments],
-        cwd=REPOSITORY,
-        env={**os.environ, "ARTIFACTS": str(root), "MODELS": ""},
-        capture_output=True,
-        text=True,
-    )
+class KeptWorkers:
+    """Stands in for ``Worker`` in a build: the real ones, but the end of a build ends none.
+
+    The next build finds TensorFlow loaded, which takes five seconds. A worker that crashes is started again, as always.
+    """
+
+    def __init__(self) -> None:
+        self._idle: list[Worker] = []
+
+    @contextlib.contextmanager
+    def __call__(self, *, new: bool = False) -> Iterator[Worker]:
+        worker = Worker() if new or not self._idle else self._idle.pop()
+        try:
+            yield worker
+        finally:
+            self._idle.append(worker)
+
+    def close(self) -> None:
+        for worker in self._idle:
+            worker.__exit__()
+
+
+def run_lite(
+    root: Path, *arguments: str, workers: Callable[[], object] = Worker, models: str = ""
+) -> subprocess.CompletedProcess[str]:
+    """``python -m lite`` on another artefact root, its conversions one after another by one of ``workers``."""
+    with mock.patch.multiple("lite.build", Worker=workers, WORKERS=1):
+        return run_command(main, *arguments, ARTIFACTS=str(root), MODELS=models)
 
 
 def description(export: Export, variant: str) -> dict:

@@ -1,23 +1,30 @@
-"""Roots to build in: a copy of one exported model, and models such as a user may bring."""
+"""Roots to build in: a copy of one exported model, what `make convert` does not make, and models as a user may bring."""
 
 from __future__ import annotations
 
-import os
+import dataclasses
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from models.artifacts import REPOSITORY
-from tests.lite.building import run_lite
+from lite.build import find_job, up_to_date
+from lite.variants import DEPLOYED
+from tests.lite.building import KeptWorkers, run_lite
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
     from export.bundle import Export
 
-USER_MODELS = Path(__file__).with_name("user_models.py")
+
+@pytest.fixture(scope="session")
+def workers() -> Iterator[KeptWorkers]:
+    """The converters of all tests here."""
+    kept = KeptWorkers()
+    yield kept
+    kept.close()
 
 
 @pytest.fixture
@@ -32,13 +39,38 @@ def mlp_root(tmp_path: Path, exports: dict[tuple[str, int], Export]) -> Path:
 
 
 @pytest.fixture(scope="session")
-def user_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made(workers: KeptWorkers, tmp_path_factory: pytest.TempPathFactory) -> Callable[[Export, str], Export]:
+    """``made(export, variant)``: the export beside which that file lies; read only.
+
+    It is the given one where `make convert` or `make lite` has made the file, else one in a root of the tests' own,
+    where it is made when it is first wanted.
+    """
+    root = tmp_path_factory.mktemp("made")
+
+    def make(export: Export, variant: str) -> Export:
+        if variant in DEPLOYED or up_to_date(find_job(export, variant)):
+            return export
+        for part in ("training", "savedmodels", "evidence"):
+            folder = root / part / export.model
+            if not folder.is_symlink():
+                folder.parent.mkdir(exist_ok=True)
+                folder.symlink_to(export.root / part / export.model)
+        own = dataclasses.replace(export, root=root)
+        if not up_to_date(find_job(own, variant)):
+            done = run_lite(root, "--variants", variant, workers=workers, models=export.model)
+            assert done.returncode == 0, done.stderr
+        return own
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def user_root(workers: KeptWorkers, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A user's SavedModels, converted: ``two`` (float and int inputs, two outputs), ``fixed`` (batch 4), ``text`` and ``word`` (strings)."""
+    from tests.lite.user_models import write_user_models
+
     root = tmp_path_factory.mktemp("user")
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"}
-    subprocess.run(
-        [sys.executable, USER_MODELS, root], cwd=REPOSITORY, env=environment, check=True, capture_output=True
-    )
-    done = run_lite(root)
+    write_user_models(root)
+    done = run_lite(root, workers=workers)
     assert done.returncode == 0, done.stderr
     return root

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -24,16 +26,7 @@ from tests.lite.building import description, run_lite
 if TYPE_CHECKING:
     from pathlib import Path
 
-
-def start_lite(root: Path, *arguments: str) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, "-m", "lite", *arguments],
-        cwd=REPOSITORY,
-        env={**os.environ, "ARTIFACTS": str(root), "MODELS": ""},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    from tests.lite.building import KeptWorkers
 
 
 def wait_for(condition, *, seconds: float = 120):
@@ -45,11 +38,37 @@ def wait_for(condition, *, seconds: float = 120):
     raise AssertionError("not within the time")
 
 
+def converters() -> list[psutil.Process]:
+    """The workers of this process."""
+    return [child for child in psutil.Process().children() if "lite.worker" in child.cmdline()]
+
+
 @pytest.mark.slow
-def test_build_from_the_savedmodel_alone_then_only_what_is_out_of_date(mlp_root: Path):
+def test_build_with_a_crashing_converter_names_the_crash_and_goes_on(mlp_root: Path, workers: KeptWorkers):
+    before = set(converters())
+
+    def crash() -> None:
+        (worker,) = wait_for(lambda: set(converters()) - before)  # it is loading TensorFlow for a long time yet
+        worker.send_signal(signal.SIGSEGV)
+
+    thread = threading.Thread(target=crash)
+    thread.start()
+    done = run_lite(
+        mlp_root, "--variants", "float32", "float16", workers=functools.partial(workers.__call__, new=True)
+    )
+    thread.join()
+    assert done.returncode == 0, done.stderr
+    export = Export(mlp_root, "mlp", 2)
+    assert description(export, "float32")["error"] == "the TFLite converter crashed (SIGSEGV)"
+    assert not export.lite("float32").exists()
+    assert LiteModel(export.lite("float16")).variant == "float16"
+
+
+@pytest.mark.slow
+def test_build_from_the_savedmodel_alone_then_only_what_is_out_of_date(mlp_root: Path, workers: KeptWorkers):
     assert not (mlp_root / "training").exists()
     export = Export(mlp_root, "mlp", 2)
-    done = run_lite(mlp_root, "--variants", "deployed")
+    done = run_lite(mlp_root, "--variants", "deployed", workers=workers)
     assert done.returncode == 0, done.stderr
     assert {path.stem for path in (mlp_root / "lite").rglob("*.tflite")} == set(DEPLOYED)
     assert done.stdout.splitlines()[-1].endswith(f"result in {mlp_root / 'lite'}")
@@ -73,54 +92,49 @@ def test_build_from_the_savedmodel_alone_then_only_what_is_out_of_date(mlp_root:
     described = json.loads(export.evidence_json.read_text())
     described["evidence"]["sha256"] = "other samples"
     export.evidence_json.write_text(json.dumps(described))
-    done = run_lite(mlp_root, "--variants", "deployed")
+    done = run_lite(mlp_root, "--variants", "deployed", workers=workers)
     assert "4 files converted, 0 cannot be, 2 up to date" in done.stdout  # the damaged, the missing, two calibrated
     assert LiteModel(export.lite("float16")).predict(export.evidence.cases()[0].inputs)
 
 
 @pytest.mark.slow
-def test_build_interrupted_leaves_nothing_half_written_and_the_next_one_recovers(mlp_root: Path):
-    """First killed, so that the second finds what that left, then ended by Ctrl-C."""
+@pytest.mark.parametrize("end", ["kill", "Ctrl-C"])
+def test_build_interrupted_leaves_nothing_half_written_and_the_next_one_recovers(
+    mlp_root: Path, workers: KeptWorkers, end: str
+):
     folder = mlp_root / "lite" / "mlp" / "2"
     variants = ("float32", "float16", "int8")
-    for end in ("kill", "Ctrl-C"):
-        there = set(folder.glob("*"))
-        process = start_lite(mlp_root, "--variants", *variants)
-        try:
-            wait_for(lambda: set(folder.glob("*")) - there)  # noqa: B023
-            workers = psutil.Process(process.pid).children(recursive=True)
-            if end == "Ctrl-C":  # reaches the workers as well
-                os.killpg(process.pid, signal.SIGINT)
-                assert process.wait(120) == 130
-        finally:
-            process.kill()
-            process.wait()
-        for described in folder.glob("[!.]*.json"):  # what is being written has a name of its own
-            assert LiteModel(described.with_suffix(".tflite")).sha256
-        wait_for(lambda: all(map(is_gone, workers)))  # noqa: B023
-    done = run_lite(mlp_root, "--variants", *variants)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "lite", "--variants", *variants],
+        cwd=REPOSITORY,
+        env={**os.environ, "ARTIFACTS": str(mlp_root), "MODELS": ""},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        wait_for(lambda: set(folder.glob("*")))
+        family = psutil.Process(process.pid).children(recursive=True)
+        if end == "Ctrl-C":  # reaches the workers as well
+            os.killpg(process.pid, signal.SIGINT)
+            assert process.wait(120) == 130
+    finally:
+        process.kill()
+        process.wait()
+    for described in folder.glob("[!.]*.json"):  # what is being written has a name of its own
+        assert LiteModel(described.with_suffix(".tflite")).sha256
+    wait_for(lambda: all(map(is_gone, family)))
+    done = run_lite(mlp_root, "--variants", *variants, workers=workers)
     assert done.returncode == 0, done.stderr
     assert not list(folder.glob(".tmp-*"))
     assert {LiteModel(path).variant for path in folder.glob("*.tflite")} == set(variants)
 
 
 @pytest.mark.slow
-def test_build_with_a_crashing_converter_names_the_crash_and_goes_on(mlp_root: Path):
-    process = start_lite(mlp_root, "--variants", "float32", "float16")
-    worker = wait_for(lambda: psutil.Process(process.pid).children())[0]
-    worker.send_signal(signal.SIGSEGV)
-    assert process.wait(120) == 0
-    export = Export(mlp_root, "mlp", 2)
-    assert description(export, "float32")["error"] == "the TFLite converter crashed (SIGSEGV)"
-    assert not export.lite("float32").exists()
-    assert LiteModel(export.lite("float16")).variant == "float16"
-
-
-@pytest.mark.slow
-def test_build_of_a_damaged_savedmodel_says_so_in_each_json(mlp_root: Path):
+def test_build_of_a_damaged_savedmodel_says_so_in_each_json(mlp_root: Path, workers: KeptWorkers):
     path = mlp_root / "savedmodels" / "mlp" / "2" / "saved_model.pb"
     path.write_bytes(path.read_bytes()[:1000])
-    done = run_lite(mlp_root, "--variants", "float32")
+    done = run_lite(mlp_root, "--variants", "float32", workers=workers)
     assert done.returncode == 0, done.stderr
     error = description(Export(mlp_root, "mlp", 2), "float32")["error"]
     assert error == f"{path} is damaged; delete its folder and export it again"

@@ -1,20 +1,19 @@
-"""Writes four SavedModels with a ``serving_default`` only, and their evidence, into a folder. Run as a script: needs TensorFlow."""
+"""Four SavedModels with a ``serving_default`` only, and their evidence."""
 
 from __future__ import annotations
 
 import json
-import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import tensorflow as tf
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
 from export.evidence import store
 
-root = Path(sys.argv[1])
-generator = np.random.default_rng(0)
-WEIGHTS = generator.normal(size=(4, 3)).astype(np.float32)
+if TYPE_CHECKING:
+    from pathlib import Path
+
+WEIGHTS = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
 
 
 class Two(tf.Module):
@@ -57,7 +56,9 @@ def tensor(name: str, values: np.ndarray, batch: int | None) -> dict:
     return {"name": name, "shape": [batch, *values.shape[1:]], "dtype": dtype}
 
 
-def write(name: str, module: tf.Module, inputs: dict[str, np.ndarray], batch: int | None = None) -> None:
+def write(
+    root: Path, name: str, module: tf.Module, inputs: dict[str, np.ndarray], batch: int | None = None
+) -> None:
     function = module.__call__.get_concrete_function()
     tf.saved_model.save(module, str(root / "savedmodels" / name / "1"), signatures={"serving_default": function})
     rows = len(next(iter(inputs.values())))
@@ -85,10 +86,12 @@ def write(name: str, module: tf.Module, inputs: dict[str, np.ndarray], batch: in
     )
 
 
-a = generator.normal(size=(16, 4)).astype(np.float32)
-b = generator.integers(-1, 2, (16, 2)).astype(np.int32)
-write("two", Two(), {"a": a, "b": b})
-write("fixed", Fixed(), {"a": a}, batch=4)
-words = np.array([b"ab", "ü".encode()], object)
-write("text", Text(), {"text": words})
-write("word", Word(), {"word": words, "a": a[:2]})
+def write_user_models(root: Path) -> None:
+    generator = np.random.default_rng(1)
+    a = generator.normal(size=(16, 4)).astype(np.float32)
+    b = generator.integers(-1, 2, (16, 2)).astype(np.int32)
+    write(root, "two", Two(), {"a": a, "b": b})
+    write(root, "fixed", Fixed(), {"a": a}, batch=4)
+    words = np.array([b"ab", "ü".encode()], object)
+    write(root, "text", Text(), {"text": words})
+    write(root, "word", Word(), {"word": words, "a": a[:2]})
