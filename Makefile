@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup lock train export convert lite-report publish page build deploy-all demo check docker-check test test-fast test-ci test-all fuzz lint loadtest loadtest-web loadtest-search loadtest-events loadtest-truth bench-serving bench-web edge-bundle edge-push edge-arm bench-edge compare-import compare-runs status doctor down clean versions promote rollback
+.PHONY: help setup lock train export convert lite-report publish page build deploy-all demo check docker-check test test-fast test-ci test-all test-durations figures readme-figures fuzz lint loadtest loadtest-web loadtest-search loadtest-events loadtest-truth bench-serving bench-web edge-bundle edge-push edge-arm bench-edge compare-import compare-runs status doctor down clean versions promote rollback
 
 PY := .venv/bin/python
 TIMED := $(PY) -m deploy.timed
@@ -88,6 +88,15 @@ test-all: build lite serving/server/.venv-tensorflow  ## every test, and longer 
 fuzz: build  ## hostile requests of every kind to the model server: make fuzz [SECONDS=300]
 	@case "$(SECONDS)" in *[!0-9]*) echo "error: SECONDS=$(SECONDS) is no whole number; write for example: make fuzz SECONDS=300" >&2; exit 2;; esac
 	FUZZ_SECONDS=$(or $(SECONDS),300) $(PYTEST) -v -s --timeout=0 tests/serving/test_fuzz.py
+
+test-durations:  ## every test of CI, and how long each file took: tests/durations.json
+	@RECORD_DURATIONS=1 $(MAKE) --no-print-directory test test-ci
+
+figures:  ## how long the README's commands take, in clean clones of the last commit: make figures [ONLY=demo,tests,ci]
+	@$(PY) -m deploy.figures measure $(if $(ONLY),--only "$(ONLY)")
+
+readme-figures:  ## those times, written into the README
+	@$(PY) -m deploy.figures write
 
 lint: setup  ## ruff, the type checkers and the locks
 	$(PY) -m ruff check .

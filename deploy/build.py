@@ -97,10 +97,10 @@ class Build:
                     for done in wait(running, return_when=FIRST_COMPLETED).done:
                         name = running.pop(done)
                         if code := done.result():
-                            if code not in TOLD:
-                                print(f"error: the step {name} ended with exit code {code}", file=sys.stderr)
                             self._stop()
-                            return code
+                            if code not in TOLD:
+                                print(f"error: the step {name} {_ending(code)}", file=sys.stderr)
+                            return code if code > 0 else 128 - code
                         over.add(name)
             except BaseException:
                 self._stop()
@@ -126,9 +126,9 @@ class Build:
             self._running[name] = process
         assert process.stderr
         assert process.stdout
-        errors = threading.Thread(target=_pass_on, args=(name, process.stderr, sys.stderr))
+        errors = threading.Thread(target=self._pass_on, args=(name, process.stderr, sys.stderr))
         errors.start()
-        _pass_on(name, process.stdout, sys.stdout)
+        self._pass_on(name, process.stdout, sys.stdout)
         errors.join()
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
@@ -136,6 +136,18 @@ class Build:
             del self._running[name]
         record(step.label or name, Spent(start, time.time(), usage.ru_utime + usage.ru_stime))
         return process.returncode
+
+    def _pass_on(self, name: str, source: IO[str], target: IO[str]) -> None:
+        """Each line with the step's name before it; an error that is meant for the user stands alone, as elsewhere.
+
+        What a step says while it is being stopped has no news for anybody.
+        """
+        with source:
+            for line in source:
+                if not self._stopped:
+                    text = line if line.startswith("error:") else f"{name:<{WIDTH}} | {line}"
+                    target.write(text if text.endswith("\n") else text + "\n")
+                    target.flush()
 
     def _stop(self) -> None:
         """Interrupt what runs, as Ctrl-C does, and wait for it."""
@@ -155,13 +167,8 @@ class Build:
                     os.killpg(process.pid, signal.SIGKILL)
 
 
-def _pass_on(name: str, source: IO[str], target: IO[str]) -> None:
-    """Each line with the step's name before it; an error that is meant for the user stands alone, as elsewhere."""
-    with source:
-        for line in source:
-            text = line if line.startswith("error:") else f"{name:<{WIDTH}} | {line}"
-            target.write(text if text.endswith("\n") else text + "\n")
-            target.flush()
+def _ending(code: int) -> str:
+    return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import numpy as np
 
@@ -16,7 +18,7 @@ from lite.variants import SERVING
 from models.errors import ModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from export.bundle import Export
     from export.evidence import Tensors
@@ -38,6 +40,7 @@ class Converter:
         self._say = say
         self._scratch = tempfile.TemporaryDirectory(prefix="lite-")
         self._copies: dict[Path, Path] = {}
+        self._loaded: dict[str, Any] = {}
         self._trained: dict[str, tuple[Path, dict[str, Any] | None]] = {"none": (export.saved_model, None)}
 
     def has_recurrent(self) -> bool:
@@ -48,6 +51,7 @@ class Converter:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._loaded.clear()
         self._scratch.cleanup()
 
     def convert(self, variant: Variant, signature: str) -> tuple[bytes, dict[str, Any]]:
@@ -56,30 +60,34 @@ class Converter:
         Raises whatever the TFLite converter raises; ``lite.reasons`` puts it into plain words.
         """
         import tensorflow as tf
+        from tensorflow.lite.python import lite
 
         samples = self.calibration or calibration(self.export, signature) if variant.calibrated else None
         saved_model = self._source(variant)
-        converter = tf.lite.TFLiteConverter.from_saved_model(str(saved_model), signature_keys=[signature])
-        if variant.quantization in ("float16", "dynamic", "int8", "int16x8"):
-            converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        if variant.quantization == "float16":
-            converter.target_spec.supported_types = [tf.float16]
-        if samples:
-            rows = samples.batches
-            converter.representative_dataset = lambda: iter(rows)
-            operators = {
-                "int8": tf.lite.OpsSet.TFLITE_BUILTINS_INT8,
-                "int16x8": tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8,
-            }
-            converter.target_spec.supported_ops = [operators[variant.quantization]]
-        if variant.border == "integer":
-            # Integers in and out leave no QUANTIZE at the border; the converter refuses it where no tensor is float.
-            border = tf.int8 if variant.quantization == "int8" else tf.int16
-            if any(i.dtype.startswith("float") for i in self.export.spec.inputs):
-                converter.inference_input_type = border
-            if any(o.dtype.startswith("float") for o in self.export.spec.outputs):
-                converter.inference_output_type = border
-        content = converter.convert()
+        # The converter loads the whole SavedModel twice for each file, to look at its signatures and its debug info: half of
+        # the time. It changes nothing in what it has loaded.
+        with mock.patch.object(lite, "_load", partial(self._load, lite._load)):
+            converter = tf.lite.TFLiteConverter.from_saved_model(str(saved_model), signature_keys=[signature])
+            if variant.quantization in ("float16", "dynamic", "int8", "int16x8"):
+                converter.optimizations = [tf.lite.Optimize.DEFAULT]
+            if variant.quantization == "float16":
+                converter.target_spec.supported_types = [tf.float16]
+            if samples:
+                rows = samples.batches
+                converter.representative_dataset = lambda: iter(rows)
+                operators = {
+                    "int8": tf.lite.OpsSet.TFLITE_BUILTINS_INT8,
+                    "int16x8": tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8,
+                }
+                converter.target_spec.supported_ops = [operators[variant.quantization]]
+            if variant.border == "integer":
+                # Integers in and out leave no QUANTIZE at the border; the converter refuses it where no tensor is float.
+                border = tf.int8 if variant.quantization == "int8" else tf.int16
+                if any(i.dtype.startswith("float") for i in self.export.spec.inputs):
+                    converter.inference_input_type = border
+                if any(o.dtype.startswith("float") for o in self.export.spec.outputs):
+                    converter.inference_output_type = border
+            content = converter.convert()
         if variant.quantization == "weight-only":
             content = quantize_weights(content)
         if variant.quantization == "int8":
@@ -88,6 +96,12 @@ class Converter:
             content = own_biases(content)
         _, trained = self._compressed(variant.compression)
         return content, {"calibration": samples.describe() if samples else None, "compression": trained}
+
+    def _load(self, load: Callable[..., Any], folder: str, tags: Collection[str]) -> Any:
+        """What TensorFlow's ``load`` gives, each folder loaded once."""
+        if folder not in self._loaded:
+            self._loaded[folder] = load(folder, tags)
+        return self._loaded[folder]
 
     def _source(self, variant: Variant) -> Path:
         saved_model, _ = self._compressed(variant.compression)

@@ -122,6 +122,7 @@ def convert_one(export: Export, variant: str, converter: Converter) -> str | Non
     folder = export.web(variant)
     error = refused_before_conversion(export)
     names: list[str] = []
+    source: dict[str, Any]
     if not error and variant != VARIANT:
         error = read_json(description_json(export))["error"]  # float32 is converted first
         names = [] if error else large_weights(export)
@@ -129,7 +130,11 @@ def convert_one(export: Export, variant: str, converter: Converter) -> str | Non
     if not error:
         try:
             with write_whole(folder) as temporary:
-                converter.convert(export.saved_model, signature_of(export), temporary, weights=variant, names=names)
+                if variant == VARIANT:
+                    source = {"saved_model": str(export.saved_model), "signature": signature_of(export)}
+                else:
+                    source = {"graph_model": str(export.web(VARIANT)), "weights": variant, "names": names}
+                converter.convert(source | {"out": str(temporary)})
         except ConversionFailed as failure:
             error = str(failure)
     if error:
@@ -185,17 +190,10 @@ class Converter:
     def __exit__(self, *_: object) -> None:
         self._stop()
 
-    def convert(self, saved_model: Path, signature: str, out: Path, *, weights: str, names: list[str]) -> None:
-        """Raises ConversionFailed with the converter's reason."""
+    def convert(self, request: dict[str, Any]) -> None:
+        """What ``converter/convert.py`` reads as one line. Raises ConversionFailed with the converter's reason."""
         process = self._process or self._start()
         assert process.stdin
-        request = {
-            "saved_model": str(saved_model),
-            "signature": signature,
-            "out": str(out),
-            "weights": weights,
-            "names": names,
-        }
         with contextlib.suppress(BrokenPipeError):
             process.stdin.write(json.dumps(request) + "\n")
             process.stdin.flush()

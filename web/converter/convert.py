@@ -3,7 +3,8 @@
 Runs in the converter's own environment (Python 3.11 or 3.12, see pyproject.toml) and imports nothing else of the
 project. ``web/convert.py`` starts it and speaks with it in lines of JSON:
 
-    stdin   {"saved_model": path, "signature": name, "out": path, "weights": "float32" | "float16" | "uint8", "names": [...]}
+    stdin   {"saved_model": path, "signature": name, "out": path}
+            {"graph_model": path, "weights": "float16" | "uint8", "names": [...], "out": path}
     stdout  {"ready": "tensorflowjs 4.22.0"} once, then {"error": null | sentence} for each line read
 """
 
@@ -15,6 +16,8 @@ import sys
 import types
 from pathlib import Path
 
+MODEL = "model.json"
+SHARD_BYTES = 4 << 20
 UNUSED = ("jax", "jax.experimental", "tensorflow_decision_forests")
 
 
@@ -47,8 +50,7 @@ def in_plain_words(error: BaseException) -> str:
     return f"the TF.js converter refused the model: {text[:400]}"
 
 
-def convert(*, saved_model: str, signature: str, out: str, weights: str, names: list[str]) -> None:
-    """``weights``: how they are stored; they are float32 again in memory. ``names``: of which, the others stay float32."""
+def convert(*, saved_model: str, signature: str, out: str) -> None:
     from tensorflowjs.converters import converter
 
     converter.convert(
@@ -56,14 +58,30 @@ def convert(*, saved_model: str, signature: str, out: str, weights: str, names: 
             "--input_format=tf_saved_model",
             f"--signature_name={signature}",
             "--control_flow_v2=true",  # while loops stay loops; TF.js then answers with executeAsync
-            f"--weight_shard_size_bytes={4 << 20}",
-            *([] if weights == "float32" else [f"--quantize_{weights}={','.join(names)}"]),
+            f"--weight_shard_size_bytes={SHARD_BYTES}",
             saved_model,
             out,
         ]
     )
-    if not (Path(out) / "model.json").is_file():
-        raise RuntimeError(f"it wrote no model.json for signature {signature!r}")
+    if not (Path(out) / MODEL).is_file():
+        raise RuntimeError(f"it wrote no {MODEL} for signature {signature!r}")
+
+
+def store_otherwise(*, graph_model: str, weights: str, names: list[str], out: str) -> None:
+    """A graph model with the weights ``names`` stored as ``weights``; they are float32 again in memory, as the others are.
+
+    What ``--quantize_float16`` and ``--quantize_uint8`` of the converter do at the end of a whole conversion.
+    """
+    from tensorflowjs.read_weights import read_weights
+    from tensorflowjs.write_weights import write_weights
+
+    model = json.loads((Path(graph_model) / MODEL).read_text())
+    groups = read_weights(model["weightsManifest"], graph_model)
+    Path(out).mkdir()
+    model["weightsManifest"] = write_weights(
+        groups, out, shard_size_bytes=SHARD_BYTES, write_manifest=False, quantization_dtype_map={weights: names}
+    )
+    (Path(out) / MODEL).write_text(json.dumps(model))
 
 
 def main() -> None:
@@ -77,8 +95,9 @@ def main() -> None:
 
     reply({"ready": f"tensorflowjs {version}"})
     for line in sys.stdin:
+        request = json.loads(line)
         try:
-            convert(**json.loads(line))
+            store_otherwise(**request) if "graph_model" in request else convert(**request)
         except KeyboardInterrupt:
             return
         except (Exception, SystemExit) as error:  # whatever the converter raises is the answer to the request
