@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deploy.health import trouble
+from deploy.ports import free_ports
 from deploy.services import Service, load_services
 from models.artifacts import REPOSITORY
 from models.errors import DeployError
-from serving.local import free_ports, local_server
+from serving.local import local_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

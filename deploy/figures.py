@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from deploy.ports import free_ports
 from deploy.timed import Spent
 from models.artifacts import REPOSITORY, read_json, write_json
 from models.errors import DeployError, interruptible, run_cli
@@ -184,8 +185,6 @@ def duration(seconds: float) -> str:
 
 
 def _free_ports() -> dict[str, str]:
-    from serving.local import free_ports
-
     names = ("GRPC_PORT", "REST_PORT", "WEB_PORT", "EDGE_PORT")
     return dict(zip(names, map(str, free_ports(len(names))), strict=True))
 

@@ -78,7 +78,12 @@ class Worker:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "lite.worker"],
                 cwd=REPOSITORY,
-                env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": "-1"},
+                env={
+                    **os.environ,
+                    "TF_CPP_MIN_LOG_LEVEL": "2",
+                    "CUDA_VISIBLE_DEVICES": "-1",
+                    "TF_NUM_INTRAOP_THREADS": "1",  # there is a worker for each core
+                },
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._log,

@@ -44,8 +44,8 @@ class InProcess:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._process.terminate()
-        self._process.wait()
+        with self._process:  # closes its pipes and waits for it
+            self._process.terminate()
 
 
 def main() -> None:

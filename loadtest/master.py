@@ -21,7 +21,7 @@ from gevent.fileobject import FileObject
 from gevent.queue import Queue
 from locust.env import Environment
 
-from serving.local import free_ports
+from deploy.ports import free_ports
 
 # Seconds: for the workers to import and to connect, on a busy machine; from "go" to the schedule's start; what a run
 # may take beyond its schedule (patience for the last answers, histograms of a long run).

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from deploy import stack
 from deploy.health import trouble
+from deploy.ports import free_ports
 from deploy.services import load_services
 from deploy.supervision import Supervisor
 from export.bundle import Export, find_exports
@@ -25,7 +26,6 @@ from models.errors import DeployError, ModelError
 from serving import rollout
 from serving.client.errors import ClientError
 from serving.client.rest import RestClient
-from serving.local import free_ports
 from serving.publish import publish_all
 
 if TYPE_CHECKING:

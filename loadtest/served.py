@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 import psutil
 
 from compare.cpu_time import cpu_seconds
+from deploy.ports import free_ports
 from models.errors import DeployError
-from serving.local import free_ports, stop
+from serving.local import stop
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -10,9 +10,13 @@ import os
 import re
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from models.artifacts import REPOSITORY
 from models.errors import DeployError, run_cli
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 SERVER = REPOSITORY / "serving" / "server"
 ENVIRONMENTS = {"litert": SERVER / ".venv", "tensorflow": SERVER / ".venv-tensorflow"}
@@ -36,8 +40,8 @@ def command(engine: str) -> Path:
     return program
 
 
-def main() -> None:
-    flags = sys.argv[1:]
+def main(argv: Sequence[str] | None = None) -> None:
+    flags = sys.argv[1:] if argv is None else argv
     configs = [flag.partition("=")[2] for flag in flags if flag.startswith("--model_config_file=")]
     if not configs or not Path(configs[0]).is_file():
         raise DeployError("--model_config_file=PATH of an existing file is missing; `make publish` writes one")

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from deploy.ports import reserved_ports
 from models.errors import DeployError
 from serving.client.errors import ClientError
 from serving.client.rest import RestClient
@@ -69,14 +70,15 @@ def local_server(
     Raises DeployError with the server's own last line when it does not start.
     """
     chosen = choose_engine(repository_config) if engine == "auto" else engine
-    grpc_port, rest_port = free_ports(2)
-    with tempfile.TemporaryDirectory(prefix="model-server-") as folder:
+    with tempfile.TemporaryDirectory(prefix="model-server-") as folder, contextlib.ExitStack() as until_open:
+        grpc_port, rest_port = until_open.enter_context(reserved_ports(2))
         log = Path(folder) / "server.log"
         process = start(
             repository_config, grpc_port=grpc_port, rest_port=rest_port, engine=chosen, log=log, flags=flags
         )
         try:
             wait_until_open(process, grpc_port, log)
+            until_open.close()
             yield LocalServer(
                 f"127.0.0.1:{grpc_port}", f"127.0.0.1:{rest_port}", grpc_port, rest_port, chosen, process, log
             )
@@ -106,18 +108,6 @@ def stop(process: subprocess.Popen) -> None:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-
-
-def free_ports(count: int) -> list[int]:
-    """Free ports of loopback, all different."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for probe in sockets:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in sockets]
-    finally:
-        for probe in sockets:
-            probe.close()
 
 
 def answers(rest_address: str, model: str) -> bool:

@@ -21,10 +21,13 @@ from compare.cold import fixed_batch
 from compare.tolerances import limits_for
 from compare.verdict import Verdict, verify
 from models.artifacts import fingerprint, is_current, read_json, sha256_file, write_json
+from models.side_by_side import side_by_side
 from serving import litert_signatures
 from serving.launch import SERVER
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from export.bundle import Export
@@ -78,10 +81,24 @@ class Proof:
         return "; ".join(f"{name}: {self.failed[name]}" for name in direct if name in self.failed)
 
 
+def prove_all(pairs: Sequence[tuple[Export, Path]]) -> None:
+    """Make the proofs that are out of date, several at a time; ``prove`` then finds them. Raises ModelError, ArtifactError."""
+    if due := [(export, file) for export, file in pairs if not is_current(_path(export), _made_from(export, file))]:
+        side_by_side(_prove_pair, due)
+
+
+def _prove_pair(pair: tuple[Export, Path]) -> None:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    prove(*pair)
+
+
+def _path(export: Export) -> Path:
+    return export.evidence_json.with_suffix(".proof.json")
+
+
 def prove(export: Export, tflite: Path) -> Proof:
     """The proof for ``tflite``, from ``<version>.proof.json`` where it is current. Raises ModelError, ArtifactError."""
-    path = export.evidence_json.with_suffix(".proof.json")
-    made_from = _made_from(export, tflite)
+    path, made_from = _path(export), _made_from(export, tflite)
     if is_current(path, made_from):
         kept = read_json(path)
         return Proof({name: SignatureProof(**proof) for name, proof in kept["signatures"].items()}, kept["problem"])

@@ -22,10 +22,10 @@ from deploy.columns import columns
 from deploy.ports import port
 from export.bundle import Export, find_exports
 from models.artifacts import artifacts_root, fingerprint, is_current, read_json, sweep, write_json, write_whole
-from models.errors import ArtifactError, run_cli
+from models.errors import ArtifactError, interruptible, run_cli
 from serving import litert_signatures, rollout
 from serving.models_config import DOCKER_ROOT, STABLE, check_published, current_labels, write_configs
-from serving.proof import Proof, prove
+from serving.proof import Proof, prove, prove_all
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,8 +57,6 @@ class Published:
 
 def publish(export: Export) -> Published:
     """Publish one version, if it is out of date. Raises ArtifactError, ModelError."""
-    if not (export.saved_model / "saved_model.pb").is_file():
-        raise ArtifactError(f"{export.saved_model} has no saved_model.pb; run `make deploy-all` to export it again")
     made = server_tflite(export)
     proof = prove(export, made) if made else None
     tflite = made if proof and not proof.against_file else None
@@ -127,6 +125,10 @@ def publish_all(root: Path | None = None, *, models: list[str] | None = None) ->
     if (root / "repository").is_dir():
         sweep(root / "repository")
     exports = find_exports(root, models=models)
+    for export in exports:
+        if not (export.saved_model / "saved_model.pb").is_file():
+            raise ArtifactError(f"{export.saved_model} has no saved_model.pb; run `make deploy-all` to export it again")
+    prove_all([(export, made) for export in exports if (made := server_tflite(export))])
     versions = [publish(export) for export in exports]
     removed = remove_gone(root)
     return {
@@ -218,4 +220,5 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
+    interruptible()
     run_cli(main)

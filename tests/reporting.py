@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import pytest
 
 SLOWEST = 50
+SEED = "EXPORT_ONCE_FUZZ_SEED"  # the property under which a fuzzing test tells its seed, and the variable that sets it
 
 
 class Durations:
@@ -21,9 +22,11 @@ class Durations:
 
     def __init__(self) -> None:
         self.seconds: Counter[str] = Counter()
+        self.seeds: set[str] = set()
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         self.seconds[report.nodeid] += report.duration
+        self.seeds |= {f"{value}" for name, value in report.user_properties if name == SEED}
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         rooms: dict[str, list[float]] = defaultdict(list)
@@ -34,6 +37,8 @@ class Durations:
         terminalreporter.section("time of each room")
         for room, times in sorted(rooms.items(), key=lambda item: -sum(item[1])):
             terminalreporter.write_line(f"{room:<10}{sum(times):8.1f} s  {len(times):5d} tests")
+        if self.seeds:
+            terminalreporter.write_line(f"fuzzed with {SEED}={', '.join(sorted(self.seeds))}")
         if os.environ.get("RECORD_DURATIONS"):
             self._record()
             terminalreporter.write_line(f"recorded in {DURATIONS}")

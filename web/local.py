@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import httpx
 
+from deploy.ports import free_ports
 from models.artifacts import REPOSITORY
 from models.errors import DeployError
-from serving.local import free_ports
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

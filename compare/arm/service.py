@@ -16,8 +16,8 @@ import httpx
 import numpy as np
 
 from compare.arm.judging import read_answers
+from deploy.ports import free_ports
 from models.errors import TargetError
-from serving.local import free_ports
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import psutil
 
 from compare.target import Session, Target
-from deploy.ports import port
+from deploy.ports import free_ports, port
 from models.errors import DeployError, TargetError
 from serving.client.errors import ClientError, Unreachable
 from serving.client.grpc import GrpcClient
 from serving.client.rest import RestClient
 from serving.launch import choose_engine
-from serving.local import free_ports, start, stop, wait_until_open
+from serving.local import start, stop, wait_until_open
 from serving.models_config import config_text
 
 if TYPE_CHECKING:

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import os
 import shutil
+import stat
 import subprocess
 import sys
 import zipfile
@@ -79,7 +80,9 @@ def make_wheel(folder: Path, version: str) -> str:
     with zipfile.ZipFile(path, "w") as wheel:
         for name, text in (contents | {f"{info}/RECORD": "\n".join(record)}).items():
             entry = zipfile.ZipInfo(name)
-            entry.external_attr = 0o755 << 16  # pip leaves a program executable that is so in its wheel
+            entry.external_attr = (
+                stat.S_IFREG | 0o755
+            ) << 16  # pip leaves a program executable that is so in its wheel
             wheel.writestr(entry, text)
     return hashlib.sha256(path.read_bytes()).hexdigest()
 

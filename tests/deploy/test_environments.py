@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import os
 import re
 import shutil
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
-from deploy.environments import Environment, find_python, load_environments, make_environment
+from deploy import environments
+from deploy.environments import Environment, find_python, load_environments, make_environment, uv_path
 from deploy.programs import PROGRAMS, make_programs, run_within
 from models.artifacts import REPOSITORY
 from models.errors import DeployError
+from tests.commands import run_command
 from tests.deploy.waiting import eventually
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 VERSION = f"3.{sys.version_info[1]}"
 LOCK = (REPOSITORY / "requirements.txt").read_text()
@@ -102,6 +103,102 @@ def test_optional_environment_without_its_python_is_skipped_with_the_reason(
     assert there_is_none.reason_file.read_text() == reason
     make_environment(environment)
     assert not environment.reason_file.exists(), "the reason goes when the environment is made"
+
+
+def test_unknown_name_is_one_sentence_that_lists_what_there_is() -> None:
+    done = run_command(environments.main, "web", "nope", "attic")
+    assert done.returncode == 2
+    known = "., serving/server, edge, edge/tflite-runtime, web, web/converter, serving/server#tensorflow, web/demo, programs"
+    assert done.stderr == f"error: unknown environment attic, nope; there are {known}\n"
+    assert done.stdout == "", "nothing was made before"
+
+
+SMALL = f'python = ["{VERSION}"]\nlock = "requirements.txt"\n'
+
+
+class Command:
+    """``python -m deploy.environments`` of a repository with two small environments, and one on demand."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        for name in ("deploy/__init__", "deploy/environments", "deploy/programs", "deploy/prometheus"):
+            self.write(f"{name}.py", (REPOSITORY / f"{name}.py").read_text())
+        for name in ("models/__init__", "models/errors", "models/artifacts"):
+            self.write(f"{name}.py", (REPOSITORY / f"{name}.py").read_text())
+        self.write("deploy/environments.toml", f"[one]\n{SMALL}\n[two]\n{SMALL}\n[later]\n{SMALL}on_demand = true\n")
+        for name in ("one", "two", "later"):
+            self.write(f"{name}/pyproject.toml", f'[project]\nname = "{name}"\nversion = "1"\n')
+            self.write(f"{name}/requirements.txt", pin("iniconfig"))
+        # npm's packages are there, and Debian's programs were asked for before: none of them is got over the network.
+        self.write("web/demo/package-lock.json", "{}")
+        self.write("web/demo/package.json", "{}")
+        self.write("web/demo/node_modules/.made-from", hashlib.sha256(b"{}{}").hexdigest())
+        for name in ("prometheus", "browser", "programs"):
+            self.write(f".venv/.{name}-tried", "".join(f"{program.name}\n" for program in PROGRAMS))
+
+    def write(self, name: str, text: str) -> None:
+        (self.root / name).parent.mkdir(parents=True, exist_ok=True)
+        (self.root / name).write_text(text)
+
+    def start(self, *names: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "deploy.environments", *names],
+            cwd=self.root,
+            env={**os.environ, "UV": uv_path()},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def run(self, *names: str) -> str:
+        process = self.start(*names)
+        said, _ = process.communicate()
+        assert process.returncode == 0, said
+        return said
+
+    def made(self) -> set[str]:
+        return {path.parent.parent.name for path in self.root.glob("*/.venv/.made-from")}
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Command:
+    return Command(tmp_path / "repository")
+
+
+@pytest.mark.slow
+def test_names_choose_and_without_one_all_but_those_on_demand_are_made(command: Command) -> None:
+    assert command.run("web/demo", "programs") == ""
+    assert command.made() == set()
+    (command.root / "web/demo/node_modules/.made-from").unlink()
+    process = command.start("web/demo")
+    said, _ = process.communicate()
+    assert said.startswith("setup: web/demo/node_modules …"), "npm's packages, which nothing here can install"
+    command.write("web/demo/node_modules/.made-from", hashlib.sha256(b"{}{}").hexdigest())
+    said = command.run()
+    assert [line.split()[1] for line in said.splitlines() if "made in" in line] == ["one/.venv", "two/.venv"]
+    assert command.made() == {"one", "two"}
+    assert command.run() == ""
+    assert "later/.venv made" in command.run("later")
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/locks"), reason="this system does not tell who waits for a lock")
+def test_two_at_the_same_time_wait_for_each_other_environment_by_environment(command: Command) -> None:
+    def waiting() -> set[int]:
+        lines = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+        return {int(words[5]) for words in lines if words[1] == "->"}
+
+    with (command.root / "one" / "requirements.txt").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        both = [command.start("one") for _ in range(2)]
+        eventually(lambda: {process.pid for process in both} <= waiting(), "two that wait")
+        assert "two/.venv made" in command.run("two"), "another environment is not waited for"
+        assert [process.poll() for process in both] == [None, None]
+        assert command.made() == {"two"}
+    said = sorted(process.communicate()[0] for process in both)
+    assert [process.returncode for process in both] == [0, 0], said
+    assert said[0] == "", "the second finds it made"
+    assert "one/.venv made in" in said[1]
+    assert command.made() == {"one", "two"}
 
 
 def test_find_python_of_a_version_that_is_nowhere_names_the_remedy() -> None:

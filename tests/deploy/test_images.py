@@ -12,7 +12,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import time
 import tomllib
 import urllib.request
@@ -22,12 +21,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
+from deploy.__main__ import main
 from deploy.compose import OWN_IMAGE, PROFILES, compose_environment
 from deploy.docker_check import REAL_IMAGE
 from deploy.engine import compose_command, engine_trouble
+from deploy.ports import free_ports
 from deploy.services import load_services
 from models.artifacts import REPOSITORY, artifacts_root
-from serving.local import answers, free_ports, wait_until_open
+from serving.local import answers, wait_until_open
+from tests.commands import run_command
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -169,14 +171,7 @@ def test_compose_file_is_read_by_docker_compose() -> None:
 @pytest.mark.skipif(not engine_trouble(), reason="a Docker engine answers here")
 def test_docker_without_an_engine_says_so_with_a_remedy(tmp_path: Path) -> None:
     for action in ("up", "down", "status"):
-        command = [sys.executable, "-m", "deploy", action]
-        done = subprocess.run(
-            command,
-            cwd=REPOSITORY,
-            env={**os.environ, "DEPLOY": "docker", "ARTIFACTS": str(tmp_path)},
-            capture_output=True,
-            text=True,
-        )
+        done = run_command(main, action, DEPLOY="docker", ARTIFACTS=str(tmp_path))
         if action != "down":  # down ends the processes of a deployment without Docker all the same
             assert done.returncode == 2
         assert "skipped: no Docker engine" in done.stderr or "skipped: no docker compose" in done.stderr

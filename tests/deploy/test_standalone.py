@@ -13,8 +13,9 @@ import pytest
 from packaging.specifiers import SpecifierSet
 
 from deploy.environments import uv_path
+from deploy.ports import free_ports
 from models.artifacts import REPOSITORY
-from serving.local import answers, free_ports, wait_until_open
+from serving.local import answers, wait_until_open
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 import httpx
 
+from edge.__main__ import main
 from models.artifacts import REPOSITORY
+from tests.commands import run_command
 from tests.conftest import pick_free_port
 
 if TYPE_CHECKING:
@@ -67,6 +69,11 @@ def wait_until_healthy(process: subprocess.Popen, client: httpx.Client) -> None:
 
 def run_edge(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run([str(COMMAND), *map(str, arguments)], capture_output=True, text=True, timeout=120)
+
+
+def call_edge(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """The same in the tests' own process and environment: for what is refused at once."""
+    return run_command(main, *arguments)
 
 
 def wait_for(condition: Callable[[], bool]) -> None:

@@ -1,6 +1,7 @@
 """The edge bundle on an emulated ARM machine: the same answers, from the files and from the service.
 
-The emulator and that machine's Python are fetched the first time; where they cannot be had, the tests are skipped and
+`make test` runs all of it but the emulator: in its place, this machine's own Python runs the bundle. In `make test-all`
+the emulator and an ARM machine's Python are fetched the first time; where they cannot be had, the tests are skipped and
 say why.
 """
 
@@ -10,8 +11,10 @@ import base64
 import copy
 import json
 import os
+import platform
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +22,12 @@ import numpy as np
 import pytest
 
 from compare.arm.debian import CannotEmulate
-from compare.arm.emulator import find_emulator
+from compare.arm.emulator import Emulator, find_emulator
 from compare.arm.judging import difference, limit_for
+from compare.arm.machine import KINDS, ArmMachine
 from compare.arm.run import ArmRun, run
 from compare.imported import read_bench, rows_of
+from deploy import bundle
 from edge.answers import record_answers
 from edge.runtime import LiteModel
 from models.artifacts import REPOSITORY, artifacts_root
@@ -48,22 +53,66 @@ def _command_lines() -> list[Path]:
     return [path for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.timeout(900)
-def test_int8_and_the_service_answer_on_aarch64_bit_for_bit_as_here(exports: dict[tuple[str, int], Export], tmp_path):
+def test_int8_and_the_service_answer_on_aarch64_bit_for_bit_as_here(
+    exports: dict[tuple[str, int], Export], tmp_path: Path
+):
     result = run_or_skip("aarch64", models=["cnn"], variants=["int8"], versions="newest")
+    check_int8_of_the_cnn(result, exports["cnn", 2], tmp_path, machine="aarch64")
+    assert still_running() == []
+
+
+@pytest.fixture
+def native_machine(
+    exports: dict[tuple[str, int], Export], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> ArmMachine:
+    """Laid out as an emulated one, today's bundle in it; its Python is this machine's, which needs no wheels for ARM."""
+    root = tmp_path / "artifacts"
+    root.mkdir()
+    for name in ("evidence", "lite"):
+        (root / name).symlink_to(exports["cnn", 2].root / name)
+    monkeypatch.setenv("ARTIFACTS", str(root))
+    monkeypatch.setattr(bundle, "fetch_wheels", lambda *_, **__: [])
+    archive = bundle.make_bundle("aarch64", models=["cnn"], variants=["int8"])
+    python = REPOSITORY / "edge" / ".venv" / "bin" / "python"
+    machine = ArmMachine(KINDS["aarch64"], Emulator(python, "none, this processor"), root / "arm" / "aarch64")
+    with tarfile.open(archive) as content:
+        content.extractall(machine.bundle.parent, filter="data")
+    command = Path(*machine.command())
+    command.parent.mkdir(parents=True)
+    command.write_text(f'#!/bin/sh\nexec "{python}" "$@"\n')
+    command.chmod(0o755)
+    return machine
+
+
+@pytest.mark.slow
+def test_int8_and_the_service_answer_bit_for_bit_where_nothing_is_emulated(
+    native_machine: ArmMachine,
+    exports: dict[tuple[str, int], Export],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr("compare.arm.run.make_machine", lambda *_, **__: native_machine)
+    result = run("aarch64", models=["cnn"], variants=["int8"], versions="newest")
+    check_int8_of_the_cnn(result, exports["cnn", 2], tmp_path, machine=platform.machine())
+    # One that is stopped by a signal costs its row, and says which.
+    Path(*native_machine.command()).write_text("#!/bin/sh\nkill -ILL $$\n")
+    [row] = run("aarch64", models=["cnn"], variants=["int8"], versions="newest").rows
+    assert (row.verdict, row.reason, row.good) == ("differs", "crashed with signal 4", False)
+
+
+def check_int8_of_the_cnn(result: ArmRun, export: Export, folder: Path, *, machine: str) -> None:
     [row] = result.rows
-    export = exports["cnn", 2]
     assert row.found is not None
     assert row.found.rows == sum(case.rows for case in export.evidence.cases())
     assert (row.verdict, row.found.differing, row.found.steps) == ("same bits", 0, 0)
     assert row.http == "ok"
-    assert still_running() == []
     # What it wrote is a device's benchmark as any other, and its times are marked.
-    (tmp_path / "arm.json").write_text(json.dumps(result.bench))
-    bench = read_bench(tmp_path / "arm.json")
+    (folder / "arm.json").write_text(json.dumps(result.bench))
+    bench = read_bench(folder / "arm.json")
     assert bench["emulated"] == result.emulator
-    assert bench["device"]["machine"] == "aarch64"
+    assert bench["device"]["machine"] == machine
     [judged], left_out = rows_of(bench, [export])
     assert not left_out
     assert judged.verdict.verdict == "pass"

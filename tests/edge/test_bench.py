@@ -16,10 +16,11 @@ from edge.runtime import LiteModel
 from edge.sample_inputs import inputs_sha256, make_up_inputs, read_inputs
 from export.sample_inputs import write_sample_inputs
 from models.artifacts import REPOSITORY
-from tests.edge.service import run_edge
+from tests.edge.service import call_edge, run_edge
 
 if TYPE_CHECKING:
     import subprocess
+    from collections.abc import Callable
     from pathlib import Path
 
     from export.bundle import Export
@@ -27,8 +28,10 @@ if TYPE_CHECKING:
 SCHEMA = json.loads((REPOSITORY / "compare" / "device_bench.schema.json").read_text())
 
 
-def bench(models: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
-    return run_edge("bench", "--models", models, "--seconds", "0.05", *arguments)
+def bench(
+    models: Path, *arguments: object, run: Callable[..., subprocess.CompletedProcess[str]] = run_edge
+) -> subprocess.CompletedProcess[str]:
+    return run("bench", "--models", models, "--seconds", "0.05", *arguments)
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +141,7 @@ def test_broken_file_costs_its_own_row(lite_folder: Path, tmp_path: Path):
     ],
 )
 def test_wrong_options_are_one_sentence(lite_folder: Path, arguments: tuple[str, ...], sentence: str):
-    done = bench(lite_folder, *arguments)
+    done = bench(lite_folder, *arguments, run=call_edge)
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")
     assert sentence in done.stderr

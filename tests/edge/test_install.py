@@ -22,9 +22,8 @@ import pytest
 
 from deploy import bundle
 from deploy.bundle import NAME, make_bundle
-from deploy.push import machine_of
+from deploy.push import machine_of, push
 from deploy.wheels import MACHINES, Machine
-from models.artifacts import artifacts_root
 from models.errors import DeployError
 from tests.conftest import pick_free_port
 from tests.edge.service import wait_for
@@ -44,15 +43,15 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def archive(tmp_path_factory: pytest.TempPathFactory, exports: dict[tuple[str, int], Export]) -> Iterator[Path]:
-    """Wheels for this Python alone, kept where `make edge-bundle` keeps them."""
+def archive(
+    tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config, exports: dict[tuple[str, int], Export]
+) -> Iterator[Path]:
+    """Wheels for this Python alone, kept between runs in pytest's own cache."""
     if ARCH not in MACHINES:
         pytest.skip(f"there are no bundles for {ARCH}")
     root = tmp_path_factory.mktemp("bundle") / "artifacts"
-    wheels = artifacts_root() / "edge" / "wheels"
-    wheels.mkdir(parents=True, exist_ok=True)
     (root / "edge").mkdir(parents=True)
-    (root / "edge" / "wheels").symlink_to(wheels)
+    (root / "edge" / "wheels").symlink_to(pytestconfig.cache.mkdir("edge-wheels"))
     for name in ("evidence", "lite"):
         (root / name).symlink_to(next(iter(exports.values())).root / name)
     with pytest.MonkeyPatch.context() as patch:
@@ -278,6 +277,54 @@ def test_unit_that_does_not_start_is_rolled_back_to_the_release_before(unpacked:
     assert calls[-2:] == ["disable --quiet --now export-once-edge", "daemon-reload"]
 
 
+# As sshd does it: the command is one text, which a shell runs.
+SSH = """#!/bin/sh
+while [ "$1" != -- ]; do shift; done
+[ "$2" = device ] || { echo "ssh: Could not resolve hostname $2" >&2; exit 255; }
+shift 2
+exec sh -c "$*"
+"""
+INSTALL = """#!/bin/sh
+dirname "$0"
+for word; do echo "<$word>"; done
+cat "$(dirname "$0")/models"
+exit "$(cat "$(dirname "$0")/code")"
+"""
+
+
+def test_push_sends_the_archive_through_one_connection_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+):
+    """Without a network: `ssh` runs here what it would run there. `make test-all` does it over the real one."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "ssh").write_text(SSH)
+    (tmp_path / "bin" / "ssh").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    assert machine_of("device", ["-p", "2222"]) == ARCH
+    with pytest.raises(
+        DeployError, match=r"nobody cannot be reached: ssh: Could not resolve hostname nobody; try `ssh"
+    ):
+        machine_of("nobody")
+
+    archive, options = tmp_path / "bundle.tar.gz", ["--no-service", "--prefix", "/a place/it's"]
+    contents = {"install.sh": INSTALL.encode(), "models": b"all of them\n", "code": b"0"}
+    bundle.write_archive(archive, contents)
+    push("device", archive, install=options)
+    said = capfd.readouterr().out.splitlines()
+    assert said[0] == "sending bundle.tar.gz, 0 MB, to device"
+    assert said[2:] == ["<--no-service>", "<--prefix>", "</a place/it's>", "all of them"]
+    place = Path(said[1])
+    assert place.name == NAME
+    assert not place.parent.exists()
+
+    bundle.write_archive(archive, contents | {"code": b"3"})
+    with pytest.raises(DeployError, match=r"install\.sh failed on device, with the reason above"):
+        push("device", archive, install=options)
+    assert not Path(capfd.readouterr().out.splitlines()[1]).parent.exists()
+    with pytest.raises(DeployError, match="the connection to nobody broke"):
+        push("nobody", archive)
+
+
 SSHD = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
 
 
@@ -321,6 +368,7 @@ def ssh(tmp_path: Path) -> Iterator[list[str]]:
         process.wait(30)
 
 
+@pytest.mark.exhaustive
 def test_push_installs_over_ssh_and_the_service_answers(archive: Path, ssh: list[str], tmp_path: Path):
     assert machine_of("127.0.0.1", ssh) == ARCH
     prefix, port = tmp_path / "device", pick_free_port()
@@ -334,12 +382,17 @@ def test_push_installs_over_ssh_and_the_service_answers(archive: Path, ssh: list
         assert {m["name"] for m in client.get("/v1/models").json()["models"]} == {"mlp", "cnn"}
 
 
-def test_push_says_who_cannot_be_reached_and_why(ssh: list[str], tmp_path: Path):
+@pytest.mark.exhaustive
+def test_push_says_that_a_key_is_not_known(ssh: list[str], tmp_path: Path):
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "stranger"], check=True)
     wrong_key = [str(tmp_path / "stranger") if option == str(tmp_path / "user") else option for option in ssh]
     with pytest.raises(
         DeployError, match=r"127\.0\.0\.1 cannot be reached: .*Permission denied.*must not ask for a password"
     ):
         machine_of("127.0.0.1", [*wrong_key, "-oIdentitiesOnly=yes", "-oIdentityAgent=none"])
+
+
+@pytest.mark.skipif(not shutil.which("ssh"), reason="no ssh here: apt-get install openssh-client")
+def test_push_says_who_cannot_be_reached_and_why():
     with pytest.raises(DeployError, match=r"127\.0\.0\.1 cannot be reached: .*Connection refused"):
         machine_of("127.0.0.1", ["-p", str(pick_free_port()), "-F", "none"])

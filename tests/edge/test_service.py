@@ -19,7 +19,7 @@ import pytest
 
 from edge.runtime import LiteModel
 from tests.conftest import is_gone, pick_free_port
-from tests.edge.service import COMMAND, Service, run_edge, start_service
+from tests.edge.service import COMMAND, Service, call_edge, run_edge, start_service
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -269,7 +269,7 @@ def test_start_on_a_taken_port_is_one_sentence(service: Service, lite_folder: Pa
     ],
 )
 def test_start_with_a_wrong_option_is_one_sentence(lite_folder: Path, options: list[str], message: str):
-    done = run_edge("serve", "--port", pick_free_port(), "--models", lite_folder, *options)
+    done = call_edge("serve", "--port", pick_free_port(), "--models", lite_folder, *options)
     assert done.returncode == 2
     assert message in done.stderr
     assert done.stderr.startswith("error: ")

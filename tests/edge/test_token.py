@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.conftest import pick_free_port
-from tests.edge.service import Service, run_edge, start_service
+from tests.edge.service import Service, call_edge, start_service
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,7 +82,7 @@ def test_file_without_a_token_is_one_sentence(lite_folder: Path, tmp_path: Path,
     file = tmp_path / "token"
     if content is not None:
         file.write_text(content)
-    done = run_edge("serve", "--port", pick_free_port(), "--models", lite_folder, "--token-file", file)
+    done = call_edge("serve", "--port", pick_free_port(), "--models", lite_folder, "--token-file", file)
     assert done.returncode == 2
     assert message in done.stderr
     assert "token_urlsafe" in done.stderr
@@ -91,7 +91,7 @@ def test_file_without_a_token_is_one_sentence(lite_folder: Path, tmp_path: Path,
 
 @pytest.mark.parametrize("bind", ["0.0.0.0", "::", "192.0.2.1"])
 def test_open_address_without_a_token_is_refused_with_the_remedy(lite_folder: Path, bind: str):
-    done = run_edge("serve", "--port", pick_free_port(), "--models", lite_folder, "--bind", bind)
+    done = call_edge("serve", "--port", pick_free_port(), "--models", lite_folder, "--bind", bind)
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: --bind {bind} lets other machines in, and there is no token; make one (")
     assert "--allow-anonymous" in done.stderr

@@ -1,10 +1,12 @@
-"""CONTRIBUTING.md, executed: its model is added to a copy of the repository, its target beside it, and the whole line runs."""
+"""CONTRIBUTING.md, executed: its model is added to a copy of the repository, its target beside it, and the whole line runs.
+
+``test_examples.py`` does in seconds what can be done in one process.
+"""
 
 from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -13,6 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.line.copy_of_repository import copy_repository
+from tests.line.examples import write_examples
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,9 +30,7 @@ ENVIRONMENTS = (
 def line(tmp_path_factory, repository):
     """A copy of the repository with the two files of CONTRIBUTING.md, the line run on the new model alone."""
     copy = copy_repository(repository, tmp_path_factory.mktemp("line") / "export-once", shared=ENVIRONMENTS)
-    model, target = re.findall(r"```python\n(.*?)```", (repository / "CONTRIBUTING.md").read_text(), re.DOTALL)
-    (copy / "models" / "wine.py").write_text(model)
-    (copy / "compare" / "targets" / "lite_plain.py").write_text(target)
+    write_examples(copy)
     environment = {**os.environ, "MODELS": "wine", "TF_CPP_MIN_LOG_LEVEL": "2", **free_ports()}
     for name in ("ARTIFACTS", "REPORTS", "VERSIONS", "TARGETS"):
         environment.pop(name, None)
@@ -65,7 +66,7 @@ def summary(copy: Path) -> dict:
     return json.loads((copy / "reports" / "summary.json").read_text())
 
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.exhaustive, pytest.mark.timeout(600)]
 
 
 def test_new_model_has_a_row_on_every_target_and_none_fails(line):

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import shutil
 import socket
-import subprocess
-import sys
 from contextlib import ExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,27 +16,39 @@ from serving.client.rest import RestClient
 from serving.launch import ENVIRONMENTS, choose_engine
 from serving.local import LocalServer, local_server
 from serving.models_config import config_text, published_models
-from serving.publish import publish_all
 from tests.serving.plain_http import MAX_REQUEST
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A test with a server of its own takes a second or more, by far most of it for the server's start."""
+    for item in items:
+        if "serve" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")
-def repository_folder() -> Path:
-    """``artifacts/repository`` with every export published."""
-    publish_all()
+def repository_folder(exports) -> Path:
+    """``artifacts/repository`` with every export published, which others read too: no test writes into it."""
+    published = published_models(artifacts_root())
+    missing = [(model, version) for model, version in exports if version not in published.get(model, [])]
+    assert not missing, f"not published: {missing}; run `make build` first"
     return artifacts_root() / "repository"
 
 
 @pytest.fixture(scope="session")
 def golden_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """``<model>/<version>``: the small SavedModels of golden_models.py, built once."""
+    """``<model>/<version>``: the small SavedModels of golden_models.py, built once.
+
+    In this process, which other tests of the group have import TensorFlow anyway.
+    """
+    from tests.serving.golden_models import build
+
     folder = tmp_path_factory.mktemp("golden") / "models"
-    program = Path(__file__).with_name("golden_models.py")
-    built = subprocess.run([sys.executable, program, folder], capture_output=True, text=True, timeout=240)
-    assert built.returncode == 0, built.stderr
+    build(folder)
     return folder
 
 
@@ -47,31 +56,37 @@ def golden_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def server(repository_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
     """The light server with every published model; tests only ask it. Whatever was promoted, ``stable`` is version 1."""
     models = published_models(artifacts_root())
-    labels = {model: {"stable": versions[0], "canary": versions[-1]} for model, versions in models.items()}
     config = tmp_path_factory.mktemp("config") / "models.config"
-    config.write_text(config_text(models, repository_folder, labels))
+    config.write_text(config_text(models, repository_folder, _labels(models)))
     with local_server(config, engine="litert") as running:
         yield running
+
+
+def _labels(models: dict[str, list[int]]) -> dict[str, dict[str, int]]:
+    return {model: {"stable": versions[0], "canary": versions[-1]} for model, versions in models.items()}
 
 
 @pytest.fixture(scope="session")
 def tensorflow_server(repository_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
     """The server with TensorFlow; tests only ask it.
 
-    It has the transformer as published, mlp and lstm as SavedModels alone, and ``same``, which gives back what it gets.
+    It has every published model as a SavedModel alone, the transformer as published (``published``), and ``same``, which
+    gives back what it gets. Nothing is warmed up: the lstm's first run on TensorFlow takes five seconds of each version
+    and signature.
     """
     if not (ENVIRONMENTS["tensorflow"] / "bin" / "model-server").is_file():
         pytest.skip("needs the environment with TensorFlow: make serving/server/.venv-tensorflow")
     base = tmp_path_factory.mktemp("repository")
-    shutil.copytree(repository_folder / "transformer" / "2", base / "transformer" / "2")
+    models = published_models(artifacts_root())
     alone = shutil.ignore_patterns("model.tflite", "model.json", "litert.json")
-    for name in ("mlp", "lstm"):
-        shutil.copytree(repository_folder / name / "2", base / name / "2", ignore=alone)
+    for name in models:
+        shutil.copytree(repository_folder / name, base / name, ignore=alone)
+    shutil.copytree(repository_folder / "transformer" / "2", base / "published" / "2")
     _save_same(base / "same" / "1")
     config = base / "models.config"
-    config.write_text(config_text({"transformer": [2], "mlp": [2], "lstm": [2], "same": [1]}, base))
+    config.write_text(config_text({**models, "published": [2], "same": [1]}, base, _labels(models)))
     assert choose_engine(config) == "tensorflow"
-    with local_server(config) as running:
+    with local_server(config, flags=("--enable_model_warmup=false",)) as running:
         assert running.engine == "tensorflow"
         yield running
 

@@ -3,7 +3,7 @@
     python tests/serving/golden_models.py FOLDER
 
 ``FOLDER/<model>/<version>/`` is a base path to serve; ``FOLDER/parts/<name>/`` is one version, good or broken, for tests
-that publish versions one after the other. It runs as a program, so that TensorFlow stays out of the tests' process.
+that publish versions one after the other.
 """
 
 from __future__ import annotations

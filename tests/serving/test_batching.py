@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
@@ -13,11 +12,15 @@ import numpy as np
 import pytest
 from model_server.batch_tensors import merged
 
+from deploy.ports import free_ports
+from models.errors import DeployError
 from serving.client.errors import Refused, TimedOut
 from serving.client.grpc import GrpcClient
 from serving.client.rest import RestClient
-from serving.launch import ENVIRONMENTS, command
-from serving.local import free_ports, local_server
+from serving.launch import ENVIRONMENTS
+from serving.local import local_server
+from tests.serving.configs import model, models
+from tests.serving.refusals import refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -68,10 +71,7 @@ def running(golden_models: Path, tmp_path_factory: pytest.TempPathFactory) -> It
         shutil.copytree(golden_models / "probe" / "1", folder / name / "1")
         if parameters is not None:
             (folder / name / "1" / "batching_params.pbtxt").write_text(parameters)
-    models = " ".join(
-        f'config {{ name: "{name}" base_path: "{folder / name}" model_platform: "tensorflow" }}' for name in PARAMETERS
-    )
-    (folder / "models.config").write_text(f"model_config_list {{ {models} }}")
+    (folder / "models.config").write_text(models(*(model(name, folder / name) for name in PARAMETERS)))
     (folder / "monitoring.config").write_text("prometheus_config { enable: true }")
     flags = (
         "--enable_batching",
@@ -193,6 +193,7 @@ def test_request_without_rows_leaves_its_batch_whole(columns) -> None:
     assert merged([some, none], 1, pads=True, tensor=str)["x"].tolist() == [[1, 1]] * 4
 
 
+@pytest.mark.slow
 def test_batches_on_litert_give_the_same_answers(repository_folder, tmp_path, exports) -> None:
     file = tmp_path / "batching.txt"
     file.write_text("max_batch_size { value: 16 } batch_timeout_micros { value: 3000 } num_batch_threads { value: 2 }")
@@ -221,23 +222,28 @@ def test_batches_on_litert_give_the_same_answers(repository_folder, tmp_path, ex
         ("max_batch_size { value: 4 }", (), "set without setting enable_batching to true"),
         ("max_batch_size 4", ("--enable_batching",), "is no BatchingParameters"),
         ("num_batch_threads { value: 0 }", ("--enable_batching",), "num_batch_threads must be positive; was 0"),
-        (
-            "max_batch_size { value: 8 } allowed_batch_sizes: 4",
-            ("--enable_batching",),
-            "Last entry in allowed_batch_sizes must match max_batch_size; last entry was 4; expected 8",
-        ),
     ],
 )
 def test_parameters_that_do_not_fit_stop_the_start(repository_folder, tmp_path, parameters, flags, reason) -> None:
     file = tmp_path / "batching.txt"
     file.write_text(parameters)
     ports = free_ports(2)
-    run = subprocess.run(
-        [command("litert"), f"--port={ports[0]}", f"--rest_api_port={ports[1]}", "--model_name=mlp",
-         f"--model_base_path={repository_folder / 'mlp'}", "--max_num_load_retries=0",
-         f"--batching_parameters_file={file}", *flags],
-        capture_output=True, text=True, timeout=60, check=False,
+    line = refusal(
+        f"--port={ports[0]}", f"--rest_api_port={ports[1]}", "--model_name=mlp",
+        f"--model_base_path={repository_folder / 'mlp'}", "--max_num_load_retries=0",
+        f"--batching_parameters_file={file}", *flags,
     )  # fmt: skip
-    assert run.returncode != 0
-    assert reason in run.stderr
-    assert "Traceback" not in run.stderr
+    assert line.startswith("error: ")
+    assert reason in line
+
+
+@pytest.mark.slow
+def test_allowed_sizes_that_do_not_fit_stop_the_start(repository_folder, tmp_path) -> None:
+    """A model's own parameters are looked at when it is loaded."""
+    config, file = tmp_path / "models.config", tmp_path / "batching.txt"
+    config.write_text(models(model("mlp", repository_folder / "mlp")))
+    file.write_text("max_batch_size { value: 8 } allowed_batch_sizes: 4")
+    reason = "Last entry in allowed_batch_sizes must match max_batch_size; last entry was 4; expected 8"
+    flags = ("--enable_batching", f"--batching_parameters_file={file}")
+    with pytest.raises(DeployError, match=reason), local_server(config, engine="litert", flags=flags):
+        pass

@@ -1,6 +1,6 @@
 """Fuzzing: whatever comes in is answered or refused, and never with a traceback, a crash, or the server's own fault.
 
-A minute in CI; `make fuzz SECONDS=600` for longer.
+The same draws each time in `make test`, new ones in `make test-all`, and in `make fuzz SECONDS=600` for longer.
 """
 
 from __future__ import annotations
@@ -39,11 +39,16 @@ from schemathesis import GenerationMode
 from serving.launch import SERVER
 from serving.local import local_server
 from tests.serving.fuzzing import (
+    DRAWN_SEED,
     ENGINE,
+    FIXED_SEED,
+    ROUNDS,
+    SECONDS,
+    SEED_VARIABLE,
     TEXTS,
     VALUES,
+    Fuzzer,
     bodies,
-    fuzz,
     mutated,
     nearly_right_bodies,
     nearly_right_requests,
@@ -52,7 +57,7 @@ from tests.serving.fuzzing import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from serving.local import LocalServer
 
@@ -84,10 +89,17 @@ def target(repository_folder) -> Iterator[LocalServer]:
         assert "Traceback" not in running.log.read_text(errors="replace")
 
 
+@pytest.fixture(params=["fixed", pytest.param("drawn", marks=pytest.mark.exhaustive)])
+def fuzz(request: pytest.FixtureRequest, record_property: Callable[[str, object], None]) -> Fuzzer:
+    fuzzer = Fuzzer(FIXED_SEED, ROUNDS) if request.param == "fixed" else Fuzzer(DRAWN_SEED, seconds=SECONDS)
+    record_property(SEED_VARIABLE, fuzzer.seed)
+    return fuzzer
+
+
 # ------------------------------------------------------------------ in this process
 
 
-def test_json_bodies_parse_or_are_refused():
+def test_json_bodies_parse_or_are_refused(fuzz):
     def check(body: bytes) -> None:
         with contextlib.suppress(ServingError, RecursionError):
             assert isinstance(parse_body(body), dict)
@@ -95,7 +107,7 @@ def test_json_bodies_parse_or_are_refused():
     fuzz(mutated(BODIES) | st.binary(max_size=60), check)
 
 
-def test_json_values_become_tensors_or_are_refused():
+def test_json_values_become_tensors_or_are_refused(fuzz):
     def check(drawn: tuple[dict[str, Any], dict[str, int]]) -> None:
         request, inputs = drawn
         for read, key in ((rows, "instances"), (columns, "inputs")):
@@ -110,7 +122,7 @@ def test_json_values_become_tensors_or_are_refused():
     fuzz(st.tuples(bodies(), dtypes), check)
 
 
-def test_json_examples_become_examples_or_are_refused():
+def test_json_examples_become_examples_or_are_refused(fuzz):
     def check(request: dict[str, Any]) -> None:
         with contextlib.suppress(ServingError):
             serialized, context = serialized_examples(request)
@@ -119,7 +131,7 @@ def test_json_examples_become_examples_or_are_refused():
     fuzz(bodies() | st.fixed_dictionaries({"examples": st.lists(st.dictionaries(TEXTS, VALUES), max_size=3)}), check)
 
 
-def test_tensor_protos_decode_or_are_refused():
+def test_tensor_protos_decode_or_are_refused(fuzz):
     def check(tensor: Any) -> None:
         with contextlib.suppress(ServingError):
             array = from_proto(tensor, "x")
@@ -140,7 +152,7 @@ def test_shape_that_nothing_was_sent_for_is_refused(sizes):
         from_proto(tensor, "x")
 
 
-def test_written_answers_are_json_whatever_the_values():
+def test_written_answers_are_json_whatever_the_values(fuzz):
     def check(tensor: Any) -> None:
         with contextlib.suppress(ServingError):
             array = from_proto(tensor, "x")
@@ -152,7 +164,7 @@ def test_written_answers_are_json_whatever_the_values():
     fuzz(tensors(), check)
 
 
-def test_example_requests_decode_or_are_refused():
+def test_example_requests_decode_or_are_refused(fuzz):
     original = ExamplesRequest()
     original.model_spec.name = "mlp"
     original.input.example_list_with_context.examples.extend([b"\x0a\x04abcd", b""])
@@ -169,7 +181,7 @@ def test_example_requests_decode_or_are_refused():
 EXAMPLE, _ = serialized_examples({"examples": [{"x": [0.5, 1.5, 2.5], "n": 20, "s": "text", "e": []}]})
 
 
-def test_examples_are_parsed_or_refused():
+def test_examples_are_parsed_or_refused(fuzz):
     features = [Feature("x", "float32", (3,)), Feature("n", "int64", ())]
 
     def check(examples: list[bytes]) -> None:
@@ -193,7 +205,7 @@ def test_number_without_an_end_is_refused_at_once():
             parse(array, [Feature("x", "float32", (3,))])
 
 
-def test_frames_and_streams_are_read_or_refused():
+def test_frames_and_streams_are_read_or_refused(fuzz):
     reflection = Reflection(["/tensorflow.serving.PredictionService/Predict"]).streams()
 
     def check(drawn: tuple[list[bytes], bytes, bytes]) -> None:
@@ -225,7 +237,7 @@ def test_frames_and_streams_are_read_or_refused():
 # ------------------------------------------------------------------ on a running server
 
 
-def test_rest_bodies_are_never_the_servers_fault(target):
+def test_rest_bodies_are_never_the_servers_fault(target, fuzz):
     connection = http.client.HTTPConnection(target.rest_address, timeout=30)
 
     def check(drawn: tuple[Any, str, str]) -> None:
@@ -244,7 +256,7 @@ def test_rest_bodies_are_never_the_servers_fault(target):
     connection.close()
 
 
-def test_http_is_answered_or_refused(target):
+def test_http_is_answered_or_refused(target, fuzz):
     def check(data: bytes) -> None:
         with socket.create_connection(("127.0.0.1", target.rest_port), timeout=30) as connection:
             found = b""
@@ -268,7 +280,7 @@ def outcome(call: Any, request: Any) -> tuple[str, str]:
     return "OK", ""
 
 
-def test_predict_requests_are_never_the_servers_fault(target):
+def test_predict_requests_are_never_the_servers_fault(target, fuzz):
     with grpc.insecure_channel(target.grpc_address, [("grpc.enable_http_proxy", 0)]) as channel:
         call = channel.unary_unary(
             "/tensorflow.serving.PredictionService/Predict",
@@ -283,7 +295,7 @@ def test_predict_requests_are_never_the_servers_fault(target):
         fuzz(predict_requests() | nearly_right_requests(), check)
 
 
-def test_grpc_bytes_are_answered_or_refused(target):
+def test_grpc_bytes_are_answered_or_refused(target, fuzz):
     original = PredictRequest()
     original.model_spec.name = "mlp"
     original.inputs["features"].dtype = 1
@@ -313,7 +325,7 @@ def description() -> Any:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
-def test_rest_matches_its_openapi_description(target):
+def test_rest_matches_its_openapi_description(target, fuzz):
     """schemathesis: right and wrong requests for each operation; status, content type, headers and body are described."""
     schema = schemathesis.openapi.from_dict(description())
     with requests.Session() as session:
@@ -344,7 +356,7 @@ def test_rest_matches_its_openapi_description(target):
             if names:
                 asked = st.fixed_dictionaries({name: known[name] for name in names})
                 strategies.append(asked.flatmap(lambda p, o=operation: o.as_strategy(path_parameters=p)))
-        fuzz(st.one_of(strategies), check)
+        fuzz(st.one_of(strategies), check, cost=3)
 
 
 def test_openapi_description_names_every_path_and_error():

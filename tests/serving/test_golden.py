@@ -139,7 +139,7 @@ def test_golden(recording: Recording, connections, golden_models: Path, tmp_path
     connection = connections[recording.server]
     _set_up(recording, connection, golden_models, tmp_path)
     found = ""
-    patience = 3.0 if recording.name in DELIBERATE else WAIT_SECONDS
+    patience = 1.0 if recording.name in DELIBERATE else WAIT_SECONDS
     for step in recording.steps:
         if "publish" in step:
             _publish(golden_models / step["publish"], tmp_path / step["as"])

@@ -121,6 +121,7 @@ def test_client_that_waits_to_send_its_body_is_told_to(expected, port):
         assert connection.recv(1 << 16) == b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("header", [b"", b"connection: close\r\n"], ids=["keep-alive", "close"])
 def test_client_that_does_not_read_is_let_go(header, port):
     with connect(port) as connection:
@@ -129,6 +130,7 @@ def test_client_that_does_not_read_is_let_go(header, port):
         wait_for(lambda: connections(port) == 0, "its end")
 
 
+@pytest.mark.slow
 def test_client_that_reads_slowly_gets_all(port):
     with connect(port) as connection:
         connection.sendall(b"GET /large HTTP/1.1\r\n\r\n")

@@ -8,8 +8,10 @@ import sys
 
 import pytest
 
-from serving.launch import choose_engine
-from serving.local import answers, free_ports, wait_until_open
+from deploy.ports import free_ports
+from serving.launch import choose_engine, main
+from serving.local import answers, wait_until_open
+from tests.commands import run_command
 
 
 @pytest.fixture
@@ -30,7 +32,8 @@ def test_engine_is_tensorflow_only_where_a_version_has_no_tflite(config):
     assert choose_engine(config) == "tensorflow"
 
 
-@pytest.mark.parametrize("lite", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("lite", [True, False])
 def test_launched_server_answers(config, spawn, tmp_path, repository, lite):
     if not lite:
         (config.parent / "mlp" / "2" / "model.tflite").unlink()
@@ -45,9 +48,8 @@ def test_launched_server_answers(config, spawn, tmp_path, repository, lite):
     assert answers(f"127.0.0.1:{rest_port}", "mlp")
 
 
-def test_launch_without_a_config_is_one_sentence(repository):
-    command = [sys.executable, "-m", "serving.launch", "--model_config_file=/nowhere/models.config"]
-    done = subprocess.run(command, cwd=repository, capture_output=True, text=True)
+def test_launch_without_a_config_is_one_sentence():
+    done = run_command(main, "--model_config_file=/nowhere/models.config")
     assert done.returncode == 2
     assert done.stderr.startswith("error: --model_config_file")
     assert len(done.stderr.splitlines()) == 1

@@ -9,6 +9,7 @@ from loadtest.cycles import resident_by_cycle
 MAX_GROWTH = 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("engine", "names", "cycles", "settled"),
     [

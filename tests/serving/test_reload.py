@@ -241,6 +241,7 @@ def test_call_that_waits_for_a_model_ends_when_another_takes_the_model_out(clien
     ]
 
 
+@pytest.mark.slow
 def test_no_request_fails_while_configs_change(client, running, mlp):
     client.reload_config(models(model("mlp", mlp, "all {}")))
     client.reload_config(models(model("mlp", mlp, "all {}", labels={"stable": 1})))
@@ -289,6 +290,7 @@ def test_engine_is_in_the_log_and_beside_the_status(client, running, mlp):
     assert answer.headers["x-model-server"] == "model-server; version 2: litert; version 1: litert"
 
 
+@pytest.mark.slow
 def test_polled_config_file_is_applied_undoes_reloads_and_may_be_broken(repository_folder, tmp_path):
     mlp, config = repository_folder / "mlp", tmp_path / "models.config"
     config.write_text(models(model("mlp", mlp, "specific { versions: 1 }")))
@@ -310,6 +312,7 @@ def test_polled_config_file_is_applied_undoes_reloads_and_may_be_broken(reposito
         assert server.log.read_text().count("nonsense") <= 2
 
 
+@pytest.mark.slow
 def test_nothing_is_loaded_from_outside_of_the_model_roots(repository_folder, tmp_path):
     mlp = repository_folder / "mlp"
     inside = tmp_path / "inside"

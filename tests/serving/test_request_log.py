@@ -14,8 +14,8 @@ from serving.client.grpc import GrpcClient
 from serving.client.rest import RestClient
 from serving.local import local_server
 from tests.serving.deadlines import wait_for
+from tests.serving.refusals import refusal
 from tests.serving.test_metrics import read
-from tests.serving.test_process import run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -242,6 +242,7 @@ def test_folder_that_cannot_be_written_loses_records_and_no_requests(logged, roo
     assert "5 were not" in running.log.read_text()
 
 
+@pytest.mark.slow
 def test_full_disk_loses_records_and_no_requests(add_version, base, root, repository_folder):
     """No file may grow beyond 4 kB (RLIMIT_FSIZE, inherited by the server): a write is cut short, as on a full disk."""
     import resource
@@ -287,13 +288,11 @@ def test_bad_logging_config_is_one_sentence(more, flag, sentence, base, root):
     config = base.parent / "models.config"
     config.write_text(f"model_config_list {{ {config_of('mlp', base, more.replace('{root}', str(root)))} }}")
     flags = [f"--request_log_root={root}"] if flag else []
-    done = run(f"--model_config_file={config}", *flags)
-    assert done.returncode == 1
-    assert done.stderr.startswith("error: ")
-    assert sentence in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
+    line = refusal(f"--model_config_file={config}", *flags)
+    assert line.startswith("error: ")
+    assert sentence in line
 
 
 def test_request_log_root_must_be_a_folder(base, tmp_path):
-    done = run(f"--model_base_path={base}", f"--request_log_root={tmp_path / 'nosuch'}")
-    assert (done.returncode, "is no absolute path of a folder that exists" in done.stderr) == (1, True)
+    line = refusal(f"--model_base_path={base}", f"--request_log_root={tmp_path / 'nosuch'}")
+    assert "is no absolute path of a folder that exists" in line

@@ -190,9 +190,9 @@ def test_pipelined_requests_are_answered_in_order(victim):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("size", [20_000_000, pytest.param(100_000_000, marks=pytest.mark.ci)])
 @pytest.mark.parametrize("kind", ["numbers", "rubbish", "one string", "blanks"])
-def test_body_of_100_mb_leaves_little_behind(kind, victim):
-    size = 100_000_000
+def test_large_body_leaves_little_behind(kind, size, victim):
     body = {
         "numbers": lambda: b'{"instances": [' + b"1.0," * (size // 4) + b"1.0]}",
         "rubbish": lambda: b"x" * size,
@@ -208,7 +208,7 @@ def test_body_of_100_mb_leaves_little_behind(kind, victim):
     del body, answer
     gc.collect()
     # Not all of it: the allocator keeps some for the next large request, and does not grow when that comes.
-    wait_for(lambda: process.memory_info().rss - before < 250 << 20, "the memory is given back")
+    wait_for(lambda: process.memory_info().rss - before < 2.6 * size, "the memory is given back")
 
 
 @pytest.mark.parametrize("depth", [500, 1_100, 10_000, 100_000])
@@ -248,14 +248,23 @@ def test_clients_that_leave_in_the_middle(leave: Callable[[socket.socket], None]
                 leave(connection)
 
 
+@pytest.mark.slow
 def test_client_that_never_reads_its_answers(victim):
     """Its answers pile up in its own connection's buffers, up to a limit, and nobody else waits for it."""
-    request = b"GET /v1/models/mlp/metadata HTTP/1.1\r\nHost: a\r\n\r\n"
+    # So long that a few hundred fill what the server takes at once: it answers all that it has read.
+    request = b"GET /v1/models/mlp/metadata HTTP/1.1\r\nHost: a\r\nX-More: %s\r\n\r\n" % (b"a" * 4000)
     before = psutil.Process(victim.process.pid).memory_info().rss
-    with socket.create_connection(("127.0.0.1", victim.rest_port), timeout=1) as connection:
-        with contextlib.suppress(TimeoutError):
-            for _ in range(20_000):
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)  # little is answered before all is full
+        connection.settimeout(1)
+        connection.connect(("127.0.0.1", victim.rest_port))
+
+        def ask_for_ever() -> None:
+            for _ in range(20_000):  # 80 MB
                 connection.sendall(request)
+
+        with pytest.raises(TimeoutError):
+            ask_for_ever()
         started = time.monotonic()
         with RestClient(victim.rest_address) as rest:
             assert rest.status("mlp")

@@ -20,7 +20,8 @@ from serving import rollout
 from serving.client import ClientError, GrpcClient, RestClient, Split
 from serving.local import LocalServer, local_server
 from serving.models_config import config_path, current_labels, read_labels
-from serving.publish import publish_all
+from serving.publish import main, publish_all
+from tests.commands import run_command
 from tests.serving.deadlines import wait_for
 
 if TYPE_CHECKING:
@@ -141,6 +142,7 @@ def test_no_request_fails_while_versions_come_move_and_go(root, exports):
     assert {version for _, version, _ in answers} == {1, 2}
 
 
+@pytest.mark.slow
 def test_promoted_label_survives_publishing_and_a_restart(both):
     nobody = rollout.Server("127.0.0.1:1", both / "repository")
     assert rollout.promote(both, "mlp", nobody) == rollout.Move("mlp", 1, 2, told=False)
@@ -180,6 +182,7 @@ def test_server_that_does_not_take_the_labels_leaves_the_file_as_it_is(both, bas
     assert config_path(both).read_text() == before
 
 
+@pytest.mark.slow
 def test_version_that_cannot_be_loaded_is_not_promoted(both):
     broken = Export(both, "mlp", 2).published / "model.tflite"
     with serving(both) as (_, server):
@@ -216,9 +219,11 @@ def test_config_that_is_damaged_says_what_to_do(both):
 
 @pytest.mark.slow
 def test_commands_say_what_they_did_and_where(both):
+    def options() -> list[str]:
+        return ["--root", str(both), "--grpc-address", address]
+
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "serving.publish", *arguments, "--root", str(both), "--grpc-address", address]
-        return subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY)
+        return run_command(main, *arguments, *options())
 
     address = "127.0.0.1:1"
     assert run("promote", "mlp").stdout.startswith("mlp: stable moved from 1 to 2 in models.config only: no server")
@@ -230,7 +235,8 @@ def test_commands_say_what_they_did_and_where(both):
             ["mlp", "2", "litert", "canary", "AVAILABLE", "canary"],
             ["mlp", "1", "litert", "stable", "AVAILABLE", "stable"],
         ]
-        failed = run("rollback", "mlp")
+        command = [sys.executable, "-m", "serving.publish", "rollback", "mlp", *options()]
+        failed = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY)
         assert failed.returncode == 2
         assert failed.stderr.startswith("error: mlp has nothing to roll back to")
         assert len(failed.stderr.splitlines()) == 1
@@ -245,8 +251,7 @@ def test_commands_say_what_they_did_and_where(both):
     ],
 )
 def test_command_without_anything_to_work_on_says_so(tmp_path, arguments, words):
-    command = [sys.executable, "-m", "serving.publish", *arguments, "--root", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY)
+    done = run_command(main, *arguments, "--root", tmp_path)
     assert done.returncode == 2
     assert words in done.stderr
     assert "Traceback" not in done.stderr

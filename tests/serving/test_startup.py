@@ -5,30 +5,22 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import subprocess
 import threading
 
 import numpy as np
 import pytest
 
+from deploy.ports import free_ports
 from models.errors import DeployError
 from serving.client.errors import Refused
 from serving.client.grpc import GrpcClient
 from serving.client.rest import RestClient
-from serving.launch import command
-from serving.local import free_ports, local_server, start, wait_until_open
+from serving.local import local_server, start, wait_until_open
 from tests.serving.configs import model, models
 from tests.serving.deadlines import wait_for
+from tests.serving.refusals import refusal
 
 ROW = {"features": np.ones((1, 30), np.float32)}
-
-
-def refused(*flags: str) -> str:
-    """The one line that a server says which does not start."""
-    done = subprocess.run([command("litert"), *flags], capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 1, done.stderr
-    (line,) = done.stderr.strip().splitlines()
-    return line
 
 
 @pytest.mark.parametrize(
@@ -61,7 +53,7 @@ def refused(*flags: str) -> str:
     ],
 )  # fmt: skip
 def test_wrong_flag_is_one_sentence_and_exit_code_1(flags, message):
-    line = refused(*flags)
+    line = refusal(*flags)
     assert line.startswith("error: ")
     assert message in line
 
@@ -96,11 +88,12 @@ def test_wrong_flag_is_one_sentence_and_exit_code_1(flags, message):
 def test_wrong_config_file_is_named_with_what_is_wrong(text, message, tmp_path):
     config = tmp_path / "models.config"
     config.write_text(text)
-    line = refused(f"--model_config_file={config}")
+    line = refusal(f"--model_config_file={config}")
     assert line.startswith(f"error: {config}: ")
     assert message in line
 
 
+@pytest.mark.slow
 def test_one_broken_model_of_two_stops_the_start(repository_folder, tmp_path):
     (tmp_path / "bad" / "1").mkdir(parents=True)
     config = tmp_path / "models.config"
@@ -121,6 +114,14 @@ def test_older_version_that_is_broken_does_not_stop_the_start(serve, base, add_v
         assert {row["version"]: row["state"] for row in client.status("mlp")} == {2: "AVAILABLE", 1: "END"}
 
 
+def test_flag_leaves_model_tflite_alone(serve, add_version):
+    """The light server has no other engine."""
+    add_version(1)
+    with pytest.raises(DeployError, match="so it needs TensorFlow"):
+        serve("all {}", "--prefer_tflite_model=false")
+
+
+@pytest.mark.slow
 def test_nothing_to_serve_yet_is_no_error(repository_folder, tmp_path):
     config = tmp_path / "models.config"
     config.write_text("# later\n")
@@ -131,6 +132,7 @@ def test_nothing_to_serve_yet_is_no_error(repository_folder, tmp_path):
         client.predict("mlp", ROW)
 
 
+@pytest.mark.slow
 def test_equal_ports_leave_rest_out(repository_folder, tmp_path):
     (port,) = free_ports(1)
     config = tmp_path / "models.config"
@@ -190,7 +192,7 @@ def state(client: RestClient, version: int) -> str | None:
 
 def test_version_is_loading_while_it_warms_up_and_the_old_one_answers(serve, add_version):
     add_version(1)
-    running = serve("latest { num_versions: 1 }", "--num_request_iterations_for_warmup=20000")
+    running = serve("latest { num_versions: 1 }", "--num_request_iterations_for_warmup=8000")
     with RestClient(running.rest_address) as client:
         add_version(2)
         wait_for(lambda: state(client, 2) == "LOADING", "version 2 warms up")
@@ -212,6 +214,7 @@ def test_request_in_flight_finishes_on_the_version_that_goes(serve, base, add_ve
     assert shapes == [(200_000, 1)]
 
 
+@pytest.mark.slow
 def test_killed_while_it_loads_it_starts_again(serve, base, add_version, tmp_path):
     add_version(1)
     config = tmp_path / "models.config"

@@ -30,9 +30,9 @@ def test_string_signature_goes_to_tensorflow_and_the_rest_to_litert(running, exp
     evidence = exports["transformer", 2].evidence
     case = evidence.cases("from_text")[0]
     with RestClient(running.rest_address) as rest, GrpcClient(running.grpc_address) as grpc:
-        assert "engine=litert" in rest.headers("transformer")["x-model-server"]
+        assert "engine=litert" in rest.headers("published")["x-model-server"]
         for client in (rest, grpc):
-            answer = client.predict("transformer", case.inputs, signature="from_text")
+            answer = client.predict("published", case.inputs, signature="from_text")
             for name, expected in case.outputs.items():
                 np.testing.assert_allclose(answer[name], expected, rtol=1e-5, atol=1e-5)
 

@@ -22,10 +22,12 @@ from model_server.flags import Options
 from model_server.manager import Manager
 from model_server.protos import PredictRequest, PredictResponse
 
+from deploy.ports import free_ports
 from serving.launch import command
-from serving.local import free_ports, local_server
+from serving.local import local_server
 from tests.serving.deadlines import wait_for
 from tests.serving.plain_http import FEATURES, http_answer
+from tests.serving.refusals import refusal
 
 if TYPE_CHECKING:
     from serving.local import LocalServer
@@ -62,6 +64,7 @@ def predict_body(rows: int, model: str = "mlp") -> bytes:
     return request.SerializeToString()
 
 
+@pytest.mark.slow
 def test_large_message_goes_through_in_both_directions(server):
     rows = 1_200_000  # 144 MB in, 4.8 MB out: beyond gRPC's usual 4 MB either way
     answer = PredictResponse.FromString(unary(server.grpc_address, predict_body(rows)))
@@ -186,6 +189,7 @@ def test_leaving_cancels_only_a_task_that_waits():
     assert asyncio.run(answer(waits=False)) == "answered"
 
 
+@pytest.mark.slow
 def test_unix_socket_replaces_a_stale_one_and_is_removed_at_the_end(repository_folder, odd, tmp_path):
     _, path = odd
     assert unary(f"unix:{path}", predict_body(1))
@@ -207,11 +211,8 @@ def test_unusable_socket_path_stops_the_start_with_one_sentence(odd, base, tmp_p
         (tmp_path / "none" / "sock", "No such file or directory; choose another path"),
         (long, "too long; choose another path"),
     ):
-        flags = [f"--grpc_socket_path={path}", f"--model_base_path={base}", f"--port={free_ports(1)[0]}"]
-        done = subprocess.run([command("litert"), *flags], capture_output=True, text=True, timeout=60)
-        assert done.returncode == 1
-        assert sentence in done.stderr
-        assert len(done.stderr.strip().splitlines()) == 1
+        line = refusal(f"--grpc_socket_path={path}", f"--model_base_path={base}", f"--port={free_ports(1)[0]}")
+        assert sentence in line
     assert file.read_text() == "precious"
     assert unary(f"unix:{taken}", predict_body(1))
 
@@ -256,6 +257,7 @@ def named(service: bytes) -> bytes:
     return b"\x0a" + bytes([len(service)]) + service if service else b""
 
 
+@pytest.mark.slow
 def test_health_watch_tells_when_the_server_drains(repository_folder):
     with (
         local_server(
@@ -273,8 +275,9 @@ def test_health_watch_tells_when_the_server_drains(repository_folder):
         assert next(serving) == b"\x08\x01"
         # A request in flight keeps the process alive long enough for the watcher to hear of it.
         waiting = channel.unary_unary(PREDICT, request_serializer=lambda b: b, response_deserializer=lambda b: b)
-        future = waiting.future(predict_body(60_000, "lstm"), timeout=60)
-        time.sleep(0.3)
+        before = cpu(running.process)
+        future = waiting.future(predict_body(20_000, "lstm"), timeout=60)
+        wait_for(lambda: cpu(running.process) > before + 0.1, "the server works on it")
         running.process.terminate()
         assert next(serving) == b"\x08\x02"
         assert future.result()

@@ -9,11 +9,12 @@ from models.errors import DeployError
 from serving.client.errors import Refused
 from serving.client.grpc import GrpcClient
 from serving.client.rest import RestClient
+from tests.serving.configs import model
 from tests.serving.deadlines import wait_for
 
 
-def states(client: RestClient | GrpcClient) -> dict[int, str]:
-    return {row["version"]: row["state"] for row in client.status("mlp")}
+def states(client: RestClient | GrpcClient, name: str = "mlp") -> dict[int, str]:
+    return {row["version"]: row["state"] for row in client.status(name)}
 
 
 def test_version_added_while_running_takes_over_and_latest_lets_the_old_one_go(serve, add_version, exports):
@@ -30,15 +31,15 @@ def test_version_added_while_running_takes_over_and_latest_lets_the_old_one_go(s
             client.predict("mlp", case.inputs, version=1)
 
 
-def test_policies_choose_what_is_served(serve, add_version):
+def test_policies_choose_what_is_served(serve, base, add_version):
     for version, of in ((1, 1), (2, 2), (5, 1)):
         add_version(version, of=of)
-    with RestClient(serve("specific { versions: 1 versions: 5 }").rest_address) as client:
+    others = (model("latest", base, "latest { num_versions: 2 }"), model("all", base, "all {}"))
+    running = serve("specific { versions: 1 versions: 5 }", more="} " + " ".join(others).removesuffix("}"))
+    with RestClient(running.rest_address) as client:
         assert states(client) == {5: "AVAILABLE", 1: "AVAILABLE"}
-    with RestClient(serve("latest { num_versions: 2 }").rest_address) as client:
-        assert states(client) == {5: "AVAILABLE", 2: "AVAILABLE"}
-    with RestClient(serve("all {}").rest_address) as client:
-        assert states(client) == {5: "AVAILABLE", 2: "AVAILABLE", 1: "AVAILABLE"}
+        assert states(client, "latest") == {5: "AVAILABLE", 2: "AVAILABLE"}
+        assert states(client, "all") == {5: "AVAILABLE", 2: "AVAILABLE", 1: "AVAILABLE"}
 
 
 @pytest.mark.parametrize("damage", ["model.tflite", "saved_model.pb"])
@@ -100,6 +101,7 @@ def test_version_published_anew_is_loaded_again(serve, base, add_version, export
         wait_for(lambda: answers_as(2), "the new content of version 1")
 
 
+@pytest.mark.slow
 def test_ports_open_only_when_a_version_is_loaded(serve, base, add_version, spawn, free_port, tmp_path):
     from serving.local import start, wait_until_open
 
@@ -123,6 +125,7 @@ def test_ports_open_only_when_a_version_is_loaded(serve, base, add_version, spaw
         process.wait(15)
 
 
+@pytest.mark.slow
 def test_signal_while_it_waits_for_a_labelled_version_is_no_error(base, free_port, tmp_path):
     from serving.local import start
 

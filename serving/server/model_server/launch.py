@@ -18,20 +18,22 @@ from model_server.batching_parameters import read_common
 from model_server.envoy_config import bootstrap
 from model_server.errors import StartError
 from model_server.flags import Options, parse, usage
-from model_server.listening import addresses, check_listening, check_socket_path
+from model_server.listening import addresses, check_free, check_socket_path
 from model_server.model_config import read_models
 from model_server.monitoring_config import read_monitoring
 from model_server.tls import check_tls, read_tls
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from model_server.tls import Tls
 
 OPEN_FILES = 1 << 16
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     try:
-        options, notes = parse(sys.argv[1:])
+        options, notes = parse(sys.argv[1:] if argv is None else [*argv])
         if options.help:
             print(usage())
             return
@@ -49,9 +51,9 @@ def main() -> None:
         if read_monitoring(options) and not options.rest_api_port:
             print("no REST, so no page for --monitoring_config_file; give --rest_api_port=8501", file=sys.stderr)
         for address in addresses(options.bind_address):
-            check_listening(address, options.port, "port")
+            check_free(address, options.port, "port")
             if options.rest_api_port:
-                check_listening(address, options.rest_api_port, "rest_api_port")
+                check_free(address, options.rest_api_port, "rest_api_port")
         check_socket_path(options.grpc_socket_path)
         become_envoy(options, tls)
     except StartError as error:

@@ -57,17 +57,13 @@ def bind(address: str, port: int, flag: str) -> socket.socket:
     raise StartError(f"port {port} on {address} {reason}")
 
 
-def check_listening(address: str, port: int, flag: str) -> None:
-    """Raises StartError where ``bind`` would, or where somebody listens already."""
-    probe = bind(address, port, flag)
-    try:
-        probe.listen(1)  # SO_REUSEADDR lets two sockets bind; only one may listen
-    except OSError:
-        raise StartError(
-            f"port {port} on {address} is taken by another process; stop it or choose another port with --{flag}="
-        ) from None
-    finally:
-        probe.close()
+def check_free(address: str, port: int, flag: str) -> None:
+    """Raises StartError where ``bind`` would.
+
+    It does not listen, which would open the port for a moment: a client that waits for the server would take it for
+    ready and lose its connection.
+    """
+    bind(address, port, flag).close()
 
 
 def check_socket_path(path: str) -> None:
