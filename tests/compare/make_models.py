@@ -1,11 +1,13 @@
-"""``python make_models.py FOLDER``: SavedModels as users have them. A process of its own, because of TensorFlow."""
+"""SavedModels as users have them. Importing this imports TensorFlow."""
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import tensorflow as tf
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class TwoInTwoOut(tf.Module):
@@ -41,13 +43,9 @@ class FixedBatch(tf.Module):
         return {"y": tf.tanh(x @ self.w)}
 
 
-def main(folder: Path) -> None:
+def save_all(folder: Path) -> None:
     for name, model in (("two_in_two_out", TwoInTwoOut()), ("words", Words()), ("fixed_batch", FixedBatch())):
         tf.saved_model.save(model, str(folder / name), signatures={"serving_default": model.serve})
     broken = folder / "broken"
     broken.mkdir()
     (broken / "saved_model.pb").write_bytes(b"this is no protobuf")
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

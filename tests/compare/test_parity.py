@@ -13,6 +13,15 @@ from models.artifacts import artifacts_root
 
 pytestmark = pytest.mark.slow
 CELLS = plan(find_exports(), all_targets())
+# A GPU in software takes seconds for a model. One model on each is asked here; five rows of every model on each are in
+# tests/web/test_runtimes.py.
+GPUS, CHEAPEST = ("webgl", "webgpu"), "mlp"
+
+
+def cell(row):
+    costly = row.target.endswith(GPUS) and row.export.model != CHEAPEST
+    marks = [pytest.mark.ci] if costly else []
+    return pytest.param(row, id=f"{row.export.model}-v{row.export.version}-{row.target}", marks=marks)
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +36,7 @@ def test_there_are_cells():
     assert CELLS, "no exports: run `make build` first"
 
 
-@pytest.mark.parametrize("row", CELLS, ids=[f"{row.export.model}-v{row.export.version}-{row.target}" for row in CELLS])
+@pytest.mark.parametrize("row", map(cell, CELLS))
 def test_target_is_still_the_model(row, comparison):
     comparison.judge(row)
     comparison.close(row)

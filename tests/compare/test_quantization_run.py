@@ -1,32 +1,27 @@
-"""`python -m compare.quantization` on one model, with real files, TensorFlow and the real service; and its page in a browser."""
+"""``python -m compare.quantization`` on one model, with real files, TensorFlow and the real service; and its page in a browser."""
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 
 import pytest
 
 from compare.browser import Browser, missing_browser
 from compare.guard import Guard
 from compare.quantization import document, latency
+from compare.quantization.__main__ import main
 from compare.quantization.files import find_files
 from compare.quantization.lite_bench import LiteBench
 from export.bundle import Export
-from models.artifacts import REPOSITORY
+from tests.commands import run_command
 
 
 @pytest.fixture(scope="module")
 def reported(tmp_path_factory):
     """The folder with lite.json and lite.html of ``mlp``, and what the command printed."""
     folder = tmp_path_factory.mktemp("reports")
-    command = [sys.executable, "-m", "compare.quantization", "--quick", "--models", "mlp", "--variants", "float32,int8"]
-    done = subprocess.run(
-        command, cwd=REPOSITORY, env={**os.environ, "REPORTS": str(folder)}, capture_output=True, text=True
-    )
+    done = run_command(main, "--quick", "--models", "mlp", "--variants", "float32,int8", REPORTS=str(folder))
     assert done.returncode == 0, done.stderr
     return folder, done.stdout
 
@@ -67,29 +62,32 @@ def test_report_holds_every_figure(reported):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_page_opens_from_a_file_without_request_or_error(reported, scheme):
+def test_page_opens_from_a_file_without_request_or_error(reported):
     if reason := missing_browser():
         pytest.skip(reason)
     page_file = reported[0] / "lite.html"
     browser = Browser()
     try:
-        with browser.context(width=1100, height=800, scheme=scheme, scale=1) as context:
+        with browser.context(width=1100, height=800, scheme="light", scale=1) as context:
             page = context.new_page()
             requests, troubles = [], []
             page.on("request", lambda request: requests.append(request.url))
             page.on("console", lambda message: troubles.append(message.text))
             page.on("pageerror", lambda error: troubles.append(str(error)))
-            page.goto(page_file.as_uri())
-            page.wait_for_load_state("networkidle")
-            assert [url for url in requests if not url.startswith("data:")] == [page_file.as_uri()]
-            assert not troubles
-            for heading in ("Which one to take", "Speed against its bars", "mlp v2", "Where int8 loses"):
-                assert page.get_by_role("heading", name=heading).is_visible()
-            assert page.locator("svg.chart").count() >= 3
-            assert page.locator("script").count() == 0
-            page.set_viewport_size({"width": 375, "height": 800})
-            assert page.evaluate("document.documentElement.scrollWidth") <= 375
+            for scheme in ("light", "dark"):
+                requests.clear()
+                page.set_viewport_size({"width": 1100, "height": 800})
+                page.emulate_media(color_scheme=scheme)
+                page.goto(page_file.as_uri())
+                page.wait_for_load_state("networkidle")
+                assert [url for url in requests if not url.startswith("data:")] == [page_file.as_uri()]
+                assert not troubles
+                for heading in ("Which one to take", "Speed against its bars", "mlp v2", "Where int8 loses"):
+                    assert page.get_by_role("heading", name=heading).is_visible()
+                assert page.locator("svg.chart").count() >= 3
+                assert page.locator("script").count() == 0
+                page.set_viewport_size({"width": 375, "height": 800})
+                assert page.evaluate("document.documentElement.scrollWidth") <= 375
     finally:
         browser.close()
 
@@ -111,8 +109,7 @@ def test_file_that_cannot_run_costs_its_own_figures(tmp_path, exports):
 
 
 def test_unknown_variant_is_one_sentence():
-    command = [sys.executable, "-m", "compare.quantization", "--variants", "int4"]
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+    done = run_command(main, "--variants", "int4")
     assert done.returncode == 2
     assert done.stderr.startswith("error: there is no variant named 'int4'; choose among float32, ")
-    assert "Traceback" not in done.stderr
+    assert len(done.stderr.splitlines()) == 1

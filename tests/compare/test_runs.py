@@ -16,6 +16,7 @@ import pytest
 from compare import history, repeats, runs, trial
 from models.artifacts import REPOSITORY, write_json
 from models.errors import ModelError
+from tests.commands import run_command
 from tests.compare import load_shapes
 
 MODELS, TARGETS, BLOCKS, CALLS = ("cnn", "mlp"), tuple(f"lite-{i}" for i in range(6)), 10, 30
@@ -241,12 +242,9 @@ def test_holm_corrects_as_published():
 
 
 def command(folder, *arguments):
-    environment = {**os.environ, "REPORTS": str(folder)}
-    asked = [sys.executable, "-m", "compare.runs", *arguments]
-    return subprocess.run(asked, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=240)
+    return run_command(runs.main, *arguments, REPORTS=str(folder))
 
 
-@pytest.mark.slow
 def test_command_lists_compares_and_refuses(keep, tmp_path):
     keep("20260101-000000", 1)
     keep("20260102-000000", 2, slower={"cnn/2/lite-0": 2.0})
@@ -261,7 +259,17 @@ def test_command_lists_compares_and_refuses(keep, tmp_path):
     assert refused.returncode == 2
     assert refused.stderr.startswith("error: there is no run 'yesterday'")
     assert "there are: 20260101-000000, 20260102-000000" in refused.stderr
-    assert "Traceback" not in refused.stderr
+
+
+@pytest.mark.slow
+def test_command_in_a_process_of_its_own_ends_without_a_traceback(keep, tmp_path):
+    keep("20260101-000000", 1)
+    asked = [sys.executable, "-m", "compare.runs", "20260101-000000", "yesterday"]
+    environment = {**os.environ, "REPORTS": str(tmp_path)}
+    done = subprocess.run(asked, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: there is no run 'yesterday'")
+    assert "Traceback" not in done.stderr
 
 
 def test_result_as_json(keep, tmp_path, monkeypatch, capsys):

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from compare.__main__ import main
 from compare.versions import Side, Traffic, compare_versions
 from models.artifacts import REPOSITORY, artifacts_root
 from models.errors import ModelError, TargetError
 from serving.local import LocalServer, local_server
 from serving.models_config import config_text
-from serving.publish import publish_all
+from tests.commands import run_command
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,7 +32,6 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
     Both versions of mlp and lstm as they are; the cnn's version 2 under both numbers; a transformer whose version 2 takes
     other inputs than its evidence has.
     """
-    publish_all()
     base = tmp_path_factory.mktemp("repository")
     repository = artifacts_root() / "repository"
     for model, version, of in (
@@ -119,28 +119,33 @@ def test_server_that_is_not_there_is_one_sentence(free_port):
 
 
 def test_command_prints_a_table_or_json_and_its_exit_code_is_the_verdict(live):
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        where = ["--grpc-address", live.grpc_address, "--rest-address", live.rest_address, "--seconds", "0.2"]
-        command = [sys.executable, "-m", "compare", "versions", *arguments, *where]
-        return subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY)
+    where = ["--grpc-address", live.grpc_address, "--rest-address", live.rest_address, "--seconds", "0.2"]
 
-    told = run("mlp")
+    told = run_command(main, "versions", "mlp", *where)
     assert told.returncode == 0, told.stderr
     for words in ("mlp on live traffic", "1 (stable)", "2 (canary)", "p99", "agreement", "better", "next: promote it"):
         assert words in told.stdout
-    asked = run("mlp", "2", "1", "--json")
+    asked = run_command(main, "versions", "mlp", "2", "1", "--json", *where)
     assert asked.returncode == 1
     assert json.loads(asked.stdout)["verdict"] == "worse"
-    refused = run("cnn")
+    refused = run_command(main, "versions", "cnn", *where)
     assert refused.returncode == 2
     assert refused.stderr.startswith("error: stable and canary of cnn")
+    assert len(refused.stderr.splitlines()) == 1
 
 
 def test_time_that_is_none_is_refused():
-    command = [sys.executable, "-m", "compare", "versions", "mlp", "--seconds", "nan"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY)
+    done = run_command(main, "versions", "mlp", "--seconds", "nan")
     assert done.returncode == 2
     assert "--seconds=nan is no time; give a number of seconds" in done.stderr
+
+
+def test_command_in_a_process_of_its_own_ends_without_a_traceback(free_port):
+    command = [sys.executable, "-m", "compare", "versions", "mlp", "--grpc-address", f"127.0.0.1:{free_port()}"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: no server answers at ")
+    assert "Traceback" not in done.stderr
 
 
 class OneOutput:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +10,7 @@ import pytest
 
 from export.bring import bring
 from models.errors import ModelError
+from tests.commands import run_command
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -121,6 +120,7 @@ def test_keras_file_with_two_inputs_keeps_its_names(folder, tmp_path, runner):
         np.testing.assert_allclose(answers[name], case.outputs[name], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_keras_file_of_ours_comes_back(exports, tmp_path):
     export = bring(exports["lstm", 2].keras_file, name="forecast", root=tmp_path)
     assert [t.name for t in (*export.spec.inputs, *export.spec.outputs)] == ["series", "next_week"]
@@ -256,15 +256,9 @@ def test_inputs_that_are_no_archive_are_refused(folder, tmp_path):
             bring(folder / "three_wide", name="bad", root=tmp_path / "root", inputs_npz=tmp_path / name)
 
 
-@pytest.mark.slow
-def test_unknown_layer_is_refused_without_a_traceback(folder, tmp_path, repository):
-    """As a command sees it, in a process that never knew the class."""
-    program = (
-        "import sys; from pathlib import Path; from export.bring import bring; from models.errors import run_cli\n"
-        "run_cli(lambda: bring(Path(sys.argv[1]), name='own', root=Path(sys.argv[2])) and 0)"
-    )
-    command = [sys.executable, "-c", program, str(folder / "own.keras"), str(tmp_path)]
-    done = subprocess.run(command, cwd=repository, capture_output=True, text=True)
+def test_unknown_layer_is_refused_without_a_traceback(folder, tmp_path):
+    """As a command says it. Keras knows the class by its module, which it finds nowhere."""
+    done = run_command(lambda _: bring(folder / "own.keras", name="own", root=tmp_path) and 0)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert "uses the class 'Own'" in done.stderr

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from typing import TYPE_CHECKING
 
 import numpy as np
+import psutil
 import pytest
 
+from export.__main__ import main
 from export.build import is_exported, made_from, training_of
 from export.bundle import Export, find_exports
+from tests.commands import run_command
+from tests.conftest import wait_until_gone
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,36 +33,59 @@ def root(exports, tmp_path) -> Path:
     return tmp_path
 
 
-def _start(root: Path, repository: Path) -> subprocess.Popen:
+def _start(root: Path, repository: Path, models: str = MODEL) -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, "-m", "export"],
         cwd=repository,
-        env={**os.environ, "ARTIFACTS": str(root), "MODELS": MODEL},
+        env={**os.environ, "ARTIFACTS": str(root), "MODELS": models},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        start_new_session=True,
     )
+
+
+def _wait_for(pattern: str, root: Path, process: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 240
+    while not list(root.glob(pattern)):
+        assert process.poll() is None, process.stdout.read()
+        assert time.monotonic() < deadline, "the export never began to write"
+        time.sleep(0.001)
 
 
 def _kill_while_writing(root: Path, repository: Path) -> None:
     process = _start(root, repository)
     try:
-        deadline = time.monotonic() + 240
-        while not list(root.glob("savedmodels/*/.tmp-*-1/*")):
-            assert process.poll() is None, process.stdout.read()
-            assert time.monotonic() < deadline, "the export never began to write"
-            time.sleep(0.001)
+        _wait_for("savedmodels/*/.tmp-*-1/*", root, process)
     finally:
         process.kill()
         process.wait()
         process.stdout.close()
 
 
+def _kill_before_it_is_whole(root: Path, repository: Path) -> None:
+    """When the SavedModel is written, and what belongs beside it is not."""
+    program = (
+        "import os, signal\n"
+        "from export import __main__, warmup\n"
+        "warmup.write_warmup = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "__main__.main([])\n"
+    )
+    environment = {**os.environ, "ARTIFACTS": str(root), "MODELS": MODEL}
+    killed = subprocess.run([sys.executable, "-c", program], cwd=repository, env=environment, capture_output=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_interrupted_export_leaves_nothing_half_written(root, repository, exports):
-    for _ in range(5):  # on a busy machine the kill may come when the first version is whole already
-        _kill_while_writing(root, repository)
+@pytest.mark.parametrize(
+    "kill",
+    [_kill_before_it_is_whole, pytest.param(_kill_while_writing, marks=pytest.mark.exhaustive)],
+    ids=["before it is whole", "at some moment"],
+)
+def test_interrupted_export_leaves_nothing_half_written(root, repository, exports, kill):
+    for _ in range(5):  # on a busy machine a kill at some moment may come when the first version is whole already
+        kill(root, repository)
         if list(root.glob("savedmodels/*/.tmp-*-1")):
             break
         for part in ("savedmodels", "evidence"):
@@ -66,13 +94,31 @@ def test_interrupted_export_leaves_nothing_half_written(root, repository, export
     assert not find_exports(root)
     assert not (root / "savedmodels" / MODEL / "1").exists()
 
-    again = _start(root, repository)
-    output, _ = again.communicate(timeout=300)
-    assert again.returncode == 0, output
+    again = run_command(main, ARTIFACTS=str(root), MODELS=MODEL)
+    assert again.returncode == 0, again.stderr
     assert [e.version for e in find_exports(root)] == [1, 2]
     assert not list(root.rglob(".tmp-*"))
     # The tensor hash says that it is the same model, however often it is exported.
     assert [e.sha256 for e in find_exports(root)] == [exports[MODEL, v].sha256 for v in (1, 2)]
+
+
+@pytest.mark.slow
+@pytest.mark.ci
+def test_interrupt_ends_the_export_of_every_model_and_leaves_nothing_half_written(root, repository, exports):
+    shutil.copytree(exports["cnn", 2].keras_file.parent, root / "training" / "cnn")
+    process = _start(root, repository, f"{MODEL},cnn")
+    try:
+        _wait_for("savedmodels/*/.tmp-*-1/*", root, process)
+        family = psutil.Process(process.pid).children(recursive=True)
+        os.killpg(process.pid, signal.SIGINT)
+        output, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 130, output
+    assert output.endswith("stopped; what was finished is kept, run the command again to go on\n")
+    wait_until_gone(family)
+    assert not list(root.rglob(".tmp-*"))
 
 
 def test_export_is_out_of_date_when_training_or_files_have_changed(root, exports):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pytest
 
@@ -15,6 +17,12 @@ from models.errors import ArtifactError
 MODELS = ["cnn", "lstm", "mlp", "transformer"]
 
 
+@pytest.fixture(scope="module")
+def training_rows():
+    """``training_rows(model)``: those of the training split, read once."""
+    return cache(lambda model: registry.load(model).dataset().rows("train")[0])
+
+
 @pytest.mark.parametrize("model", MODELS)
 def test_test_rows_are_held_out_and_labelled(exports, model):
     case = exports[model, 2].evidence.case("serving_default", "test")
@@ -26,11 +34,10 @@ def test_test_rows_are_held_out_and_labelled(exports, model):
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_made_up_rows_are_inside_the_widened_training_range(exports, model):
-    train, _ = registry.load(model).dataset().rows("train")
+def test_made_up_rows_are_inside_the_widened_training_range(exports, training_rows, model):
     for kind in ("boundary", "random"):
         case = exports[model, 2].evidence.case("serving_default", kind)
-        for name, (low, high) in bounds_of(train).items():
+        for name, (low, high) in bounds_of(training_rows(model)).items():
             margin = WIDENING * (high - low) + 1e-4
             assert np.isfinite(case.inputs[name]).all()
             assert (case.inputs[name] >= low - margin).all()
@@ -38,10 +45,9 @@ def test_made_up_rows_are_inside_the_widened_training_range(exports, model):
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_boundary_rows_reach_both_ends_and_zero(exports, model):
-    train, _ = registry.load(model).dataset().rows("train")
+def test_boundary_rows_reach_both_ends_and_zero(exports, training_rows, model):
     case = exports[model, 2].evidence.case("serving_default", "boundary")
-    for name, (low, high) in bounds_of(train).items():
+    for name, (low, high) in bounds_of(training_rows(model)).items():
         values = case.inputs[name]
         assert any(np.allclose(row, low) for row in values)
         assert any(np.allclose(row, high) for row in values)

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from export.bundle import Export
 
 EVERY = [(name, version) for name in registry.names() for version in (1, 2)]
+# Their ``core`` has more than a hundred steps for each of a thousand rows.
+SLOW = ("lstm", "transformer")
 COMMON = {"serving_default", "static", "core", "preprocess", "postprocess"}
 EXTRA = {"mlp": {"classify"}, "lstm": {"regress"}, "transformer": {"from_text"}, "cnn": set()}
 
@@ -35,7 +37,11 @@ def test_signatures_are_the_stated_ones(export):
     assert [t["name"] for t in default["outputs"]] == sorted(t.name for t in export.spec.outputs)
 
 
-@pytest.mark.parametrize("export", EVERY, indirect=True)
+@pytest.mark.parametrize(
+    "export",
+    [pytest.param(pair, marks=pytest.mark.slow if pair[0] in SLOW else ()) for pair in EVERY],
+    indirect=True,
+)
 def test_every_signature_answers_as_recorded(export, runner):
     recorded = export.evidence.signatures()
     assert set(recorded) == set(export.description["signatures"]) - {"static"}

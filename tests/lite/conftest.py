@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lite.build import find_job, up_to_date
-from lite.variants import DEPLOYED
+from lite.variants import DEPLOYED, VARIANTS
 from tests.lite.building import KeptWorkers, run_lite
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ def user_root(workers: KeptWorkers, tmp_path_factory: pytest.TempPathFactory) ->
 
     root = tmp_path_factory.mktemp("user")
     write_user_models(root)
-    done = run_lite(root, workers=workers)
-    assert done.returncode == 0, done.stderr
+    for models, variants in (("two,fixed", VARIANTS), ("text,word", DEPLOYED)):
+        done = run_lite(root, "--variants", *variants, workers=workers, models=models)
+        assert done.returncode == 0, done.stderr
     return root

@@ -53,9 +53,7 @@ def test_build_with_a_crashing_converter_names_the_crash_and_goes_on(mlp_root: P
 
     thread = threading.Thread(target=crash)
     thread.start()
-    done = run_lite(
-        mlp_root, "--variants", "float32", "float16", workers=functools.partial(workers.__call__, new=True)
-    )
+    done = run_lite(mlp_root, "--variants", "float32", "float16", workers=functools.partial(workers.__call__, new=True))
     thread.join()
     assert done.returncode == 0, done.stderr
     export = Export(mlp_root, "mlp", 2)
@@ -97,8 +95,59 @@ def test_build_from_the_savedmodel_alone_then_only_what_is_out_of_date(mlp_root:
     assert LiteModel(export.lite("float16")).predict(export.evidence.cases()[0].inputs)
 
 
+KILLED = """
+import os, shutil, signal, sys
+from pathlib import Path
+from lite import build
+
+moment, made = sys.argv[1], Path(sys.argv[2])
+rename = os.replace
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+class Ready(build.Worker):
+    def ask(self, request, name):
+        shutil.copy(made / f"{request['variant']}.tflite", request["output"])
+        if moment == "file half written" and request["variant"] == "float16":
+            Path(request["output"]).write_bytes(Path(request["output"]).read_bytes()[:1000])
+            die()
+        return {"has_recurrent": False, "calibration": None, "compression": None}
+
+def replace(source, target):
+    if moment == "json not there yet" and Path(target).name == "float16.json":
+        die()
+    rename(source, target)
+
+build.Worker, os.replace = Ready, replace
+build.build(variants=["float32", "float16"])
+"""
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("end", ["kill", "Ctrl-C"])
+@pytest.mark.parametrize("moment", ["file half written", "json not there yet"])
+def test_build_killed_at_the_worst_moment_is_taken_up_again(
+    mlp_root: Path, exports: dict[tuple[str, int], Export], workers: KeptWorkers, moment: str
+):
+    """The files that are written were converted before, so that the process that is killed needs no TensorFlow."""
+    made = exports["mlp", 2].lite("float32").parent
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, moment, made], cwd=REPOSITORY, env={**os.environ, "ARTIFACTS": str(mlp_root)}
+    )
+    assert killed.returncode == -signal.SIGKILL
+    folder = mlp_root / "lite" / "mlp" / "2"
+    assert {path.name for path in folder.glob("[!.]*.json")} == {"float32.json"}
+    assert LiteModel(folder / "float32.tflite").sha256
+    assert (folder / "float16.tflite").exists() == (moment == "json not there yet")
+    assert list(folder.glob(".tmp-*"))
+    done = run_lite(mlp_root, "--variants", "float32", "float16", workers=workers)
+    assert "1 files converted, 0 cannot be, 1 up to date" in done.stdout, done.stdout + done.stderr
+    assert not list(folder.glob(".tmp-*"))
+    assert {LiteModel(path).variant for path in folder.glob("*.tflite")} == {"float32", "float16"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("end", [pytest.param("kill", marks=pytest.mark.exhaustive), "Ctrl-C"])
 def test_build_interrupted_leaves_nothing_half_written_and_the_next_one_recovers(
     mlp_root: Path, workers: KeptWorkers, end: str
 ):

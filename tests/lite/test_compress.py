@@ -3,66 +3,65 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from typing import TYPE_CHECKING
+from unittest import mock
 
 import numpy as np
 import pytest
 
 from edge.runtime import LiteModel
 from export.bundle import Export
+from lite import calibration
 from lite.compress.settings import settings_of
 from lite.inspect import inspect_kernels
-from models.artifacts import REPOSITORY
+from lite.process import Worker
+from models.errors import ModelError
+from tests.commands import run_command
 from tests.lite.building import description, run_lite
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
-MODELS = ["cnn", "lstm", "mlp", "transformer"]
-TWINS = """
-import json, sys
-from export.bundle import find_exports
-from lite.compress.twin import check_twin, make_twin
-from models import keras_file
-from models.errors import ModelError
+    from tests.lite.building import KeptWorkers
 
-found = {}
-for export in find_exports(versions=[2]):
+    Exports = dict[tuple[str, int], Export]
+    Made = Callable[[Export, str], Export]
+
+# Only mlp is trained within seconds.
+every_model = pytest.mark.parametrize(
+    "model",
+    [
+        "mlp",
+        *(pytest.param(name, marks=pytest.mark.exhaustive) for name in ("cnn", "lstm", "transformer")),
+    ],
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["cnn", "lstm", "mlp", "transformer"])
+def test_twin_answers_as_the_core_and_one_with_other_weights_is_refused(exports: Exports, model: str):
+    from lite.compress.twin import check_twin, make_twin
+    from models import keras_file
+
+    export = exports[model, 2]
     core = keras_file.load(export.keras_file).get_layer("core")
     (rows,) = export.evidence.case("core", "test").inputs.values()
     twin = make_twin(core)
-    difference = check_twin(twin, core, rows)
+    assert check_twin(twin, core, rows) <= 1e-5
     twin.weights[0].assign(twin.weights[0] * 1.01)
-    try:
+    with pytest.raises(ModelError, match="the tf_keras twin answers differently by"):
         check_twin(twin, core, rows)
-        refused = ""
-    except ModelError as error:
-        refused = str(error)
-    found[export.model] = [difference, refused]
-print(json.dumps(found))
-"""
 
 
 @pytest.mark.slow
-def test_twin_answers_as_the_core_and_one_with_other_weights_is_refused(exports: dict[tuple[str, int], Export]):
-    done = subprocess.run([sys.executable, "-c", TWINS], cwd=REPOSITORY, capture_output=True, text=True, check=True)
-    found = json.loads(done.stdout.splitlines()[-1])
-    assert {model for model, _ in exports} <= set(found)
-    for difference, refused in found.values():
-        assert difference <= 1e-5
-        assert refused.startswith("the tf_keras twin answers differently by")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("model", MODELS)
+@every_model
 @pytest.mark.parametrize("variant", ["pruned", "pruned-int8"])
-def test_pruned_file_has_its_zeros(exports: dict[tuple[str, int], Export], model: str, variant: str):
-    described = description(exports[model, 2], variant)
-    reached = inspect_kernels(exports[model, 2].lite(variant).read_bytes())
+def test_pruned_file_has_its_zeros(exports: Exports, made: Made, model: str, variant: str):
+    export = made(exports[model, 2], variant)
+    described = description(export, variant)
+    reached = inspect_kernels(export.lite(variant).read_bytes())
     assert reached == described["compression"]["reached"]
     assert reached["sparsity"] >= settings_of(model).sparsity - 0.01
     dense = "int8" if variant == "pruned-int8" else "float32"
@@ -70,54 +69,65 @@ def test_pruned_file_has_its_zeros(exports: dict[tuple[str, int], Export], model
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", MODELS)
-def test_clustered_file_has_16_values_per_kernel(exports: dict[tuple[str, int], Export], model: str):
-    described = description(exports[model, 2], "clustered")
-    reached = inspect_kernels(exports[model, 2].lite("clustered").read_bytes())
+@every_model
+def test_clustered_file_has_16_values_per_kernel(exports: Exports, made: Made, model: str):
+    export = made(exports[model, 2], "clustered")
+    described = description(export, "clustered")
+    reached = inspect_kernels(export.lite("clustered").read_bytes())
     assert reached == described["compression"]["reached"]
     assert 2 <= reached["distinct"] <= 16
     assert inspect_kernels(exports[model, 2].lite("float32").read_bytes())["distinct"] > 16
 
 
 @pytest.mark.slow
-def test_json_tells_what_was_trained(exports: dict[tuple[str, int], Export]):
+def test_json_tells_what_was_trained(exports: Exports, made: Made):
     for variant, method in {
         "qat": "qat",
         "pruned": "pruned",
         "pruned-int8": "pruned",
         "clustered": "clustered",
     }.items():
-        told = description(exports["mlp", 2], variant)["compression"]
+        export = made(exports["mlp", 2], variant)
+        told = description(export, variant)["compression"]
         assert told["method"] == method
         assert told["epochs"] >= 1
         assert told["metric"]["name"] == "roc_auc"
         assert 0.9 < told["metric"]["after"] <= 1
+        older = Export(export.root, "mlp", 1)
+        assert not older.lite(variant).with_suffix(".json").exists()  # only the newest version is trained
     assert description(exports["mlp", 2], "float32")["compression"] is None
-    assert not exports["mlp", 1].lite("pruned").with_suffix(".json").exists()  # only the newest version is trained
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("variants", "by"),
+    [
+        (["clustered"], "the same process"),  # whose start is random, k-means++
+        pytest.param(["pruned", "pruned-int8"], "another process", marks=pytest.mark.exhaustive),
+    ],
+    ids=["clustered-again", "pruned-by another process"],
+)
 def test_compression_repeated_gives_the_same_model_and_only_once(
-    mlp_root: Path, exports: dict[tuple[str, int], Export]
+    mlp_root: Path, exports: Exports, made: Made, workers: KeptWorkers, variants: list[str], by: str
 ):
+    before = {variant: made(exports["mlp", 2], variant) for variant in variants}
     shutil.copytree(exports["mlp", 2].keras_file.parent, mlp_root / "training" / "mlp")
     export = Export(mlp_root, "mlp", 2)
-    done = run_lite(mlp_root, "--variants", "pruned", "pruned-int8")
-    assert "2 files converted, 0 cannot be, 0 up to date" in done.stdout, done.stdout + done.stderr
-    for variant in ("pruned", "pruned-int8"):
-        first, again = description(exports["mlp", 2], variant), description(export, variant)
+    worker = workers if by == "the same process" else Worker
+    done = run_lite(mlp_root, "--variants", *variants, workers=worker)
+    assert f"{len(variants)} files converted, 0 cannot be, 0 up to date" in done.stdout, done.stdout + done.stderr
+    for variant in variants:
+        first, again = description(before[variant], variant), description(export, variant)
         assert again["compression"] | {"seconds": None} == first["compression"] | {"seconds": None}
-    (case, *_) = export.evidence.cases()
-    reference = LiteModel(exports["mlp", 2].lite("pruned")).predict(case.inputs)
-    for name, answer in LiteModel(export.lite("pruned")).predict(case.inputs).items():
+    (case, *_), one = export.evidence.cases(), variants[0]
+    reference = LiteModel(before[one].lite(one)).predict(case.inputs)
+    for name, answer in LiteModel(export.lite(one)).predict(case.inputs).items():
         np.testing.assert_allclose(answer, reference[name], atol=1e-6)
-    assert (
-        "0 files converted, 0 cannot be, 2 up to date"
-        in run_lite(mlp_root, "--variants", "pruned", "pruned-int8").stdout
-    )
+    done = run_lite(mlp_root, "--variants", *variants)
+    assert f"0 files converted, 0 cannot be, {len(variants)} up to date" in done.stdout
     (mlp_root / "training" / "mlp" / "2.keras").write_bytes(b"another model")
-    run_lite(mlp_root, "--variants", "pruned")
-    assert "is not the one that was exported" in description(export, "pruned")["error"]
+    run_lite(mlp_root, "--variants", one)
+    assert "is not the one that was exported" in description(export, one)["error"]
 
 
 def test_compression_without_training_says_what_it_needs(mlp_root: Path):
@@ -136,11 +146,13 @@ def test_compression_of_a_user_model_says_what_it_needs(user_root: Path):
 
 
 @pytest.mark.slow
-def test_calibration_curve_shows_few_and_wrong_rows_to_be_worse(mlp_root: Path):
-    command = [sys.executable, "-m", "lite.calibration"]
-    environment = {**os.environ, "ARTIFACTS": str(mlp_root), "MODELS": ""}
-    done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
+def test_calibration_curve_shows_few_and_wrong_rows_to_be_worse(mlp_root: Path, workers: KeptWorkers):
+    def run() -> None:
+        with mock.patch.object(calibration, "Worker", workers):
+            done = run_command(calibration.main, ARTIFACTS=str(mlp_root), MODELS="")
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    run()
     path = Export(mlp_root, "mlp", 2).lite("int8").with_name("calibration.json")
     points = json.loads(path.read_text())["points"]
     assert [point["rows"] for point in points[:-1]] == [1, 10, 100, 341]
@@ -150,5 +162,5 @@ def test_calibration_curve_shows_few_and_wrong_rows_to_be_worse(mlp_root: Path):
     assert best["max_abs"] < min(first["max_abs"], wrong["max_abs"])
     assert best["clear_agreement"] >= 0.98 > wrong["clear_agreement"]
     written = path.stat().st_mtime_ns
-    subprocess.run(command, cwd=REPOSITORY, env=environment, check=True, capture_output=True)
+    run()
     assert path.stat().st_mtime_ns == written

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -19,6 +20,9 @@ from lite.metadata import read_metadata, with_metadata
 from lite.variants import DEPLOYED, VARIANTS
 from models.artifacts import sha256_file
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 EXPORTS = find_exports()
 pytestmark = pytest.mark.skipif(not EXPORTS, reason="no exports: run `make build` first")
 every_export = pytest.mark.parametrize("export", EXPORTS, ids=lambda e: f"{e.model}-{e.version}")
@@ -30,24 +34,33 @@ REFUSED = {
     ("lstm", "qat"): "Layer recurrent:<class 'lite.compress.layers.UnrolledLSTM'> is not supported. You can quantize",
     ("transformer", "qat"): "Input 'inputs' of 'FakeQuantWithMinMaxVars' Op has type int32 that does not match",
 }
-NEWEST = {export.model: export.version for export in EXPORTS}
+NEWEST = {export.model: export for export in EXPORTS}
+
+
+def marks_of(model: str, variant: str) -> list[pytest.MarkDecorator]:
+    """What `make convert` has made costs nothing. Else mlp and cnn are converted for a test, and mlp is trained."""
+    if variant in DEPLOYED:
+        return []
+    if VARIANTS[variant].compression != "none":
+        return [pytest.mark.slow] if model == "mlp" else [pytest.mark.slow, pytest.mark.exhaustive]
+    return [pytest.mark.slow] if model in ("mlp", "cnn") else [pytest.mark.slow, pytest.mark.ci]
 
 
 def every_file(*variants: str) -> pytest.MarkDecorator:
-    """Every export that has these variants; what `make convert` does not make, `make lite` does, is slow."""
+    """Every export that has these variants, each with its file."""
     cases = [
-        pytest.param(
-            export,
-            name,
-            id=f"{export.model}-{export.version}-{name}",
-            marks=() if name in DEPLOYED else pytest.mark.slow,
-        )
+        pytest.param(export, name, id=f"{export.model}-{export.version}-{name}", marks=marks_of(export.model, name))
         for export in EXPORTS
         for name in variants
         if (export.model, name) not in REFUSED
-        and (VARIANTS[name].compression == "none" or export.version == NEWEST[export.model])
+        and (VARIANTS[name].compression == "none" or export == NEWEST[export.model])
     ]
-    return pytest.mark.parametrize(("export", "variant"), cases)
+    return pytest.mark.parametrize(("given", "variant"), cases)
+
+
+@pytest.fixture
+def export(given: Export, variant: str, made: Callable[[Export, str], Export]) -> Export:
+    return made(given, variant)
 
 
 def load(export: Export, variant: str) -> LiteModel:
@@ -87,7 +100,7 @@ def test_quantized_file_decides_as_keras(export: Export, variant: str):
 
 
 @every_file("qat", "pruned", "clustered", "pruned-int8")
-def test_trained_file_keeps_the_metric(export: Export, variant: str):
+def test_trained_file_keeps_the_metric(export: Export, variant: str, made: Callable[[Export, str], Export]):
     """On the whole test split, before conversion, as the json tells; and the file itself is as good as what was trained.
 
     Not that it decides like the original: it was trained further, and a near tie may fall on the other side.
@@ -99,9 +112,14 @@ def test_trained_file_keeps_the_metric(export: Export, variant: str):
     assert spec.metric
     told = json.loads(export.lite(variant).with_suffix(".json").read_text())["compression"]["metric"]
     output = spec.decision.output
+    files = {
+        "float32": NEWEST[export.model],
+        variant: export,
+        "pruned": made(export, "pruned") if variant == "pruned-int8" else export,
+    }
     measured = {
         name: measure(
-            spec.metric.name, spec.decision.kind, case.labels, load(export, name).predict(case.inputs)[output]
+            spec.metric.name, spec.decision.kind, case.labels, load(files[name], name).predict(case.inputs)[output]
         )
         for name in {"float32", variant, "pruned" if variant == "pruned-int8" else variant}
     }
@@ -123,18 +141,20 @@ def test_bias_is_in_the_scale_of_its_own_operator(export: Export, variant: str):
 
 
 @pytest.mark.slow
-def test_steps_of_the_int16x8_lstm_have_biases_of_their_own(exports: dict[tuple[str, int], Export]):
+@pytest.mark.ci
+def test_steps_of_the_int16x8_lstm_have_biases_of_their_own(made: Callable[[Export, str], Export]):
     """The converter gives all 52 the first step's: MAE 0.79 ppm instead of 0.31. Steps of the same scale share one."""
-    content = exports["lstm", NEWEST["lstm"]].lite("int16x8").read_bytes()
+    content = made(NEWEST["lstm"], "int16x8").lite("int16x8").read_bytes()
     graph = schema.ModelT.InitFromPackedBuf(content, 0).subgraphs[0]
     biases = [operator.inputs[2] for operator in graph.operators if len(operator.inputs) == 3]
     assert len(biases) / 2 < len(set(biases))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("model", "variant"), REFUSED)
-def test_variant_that_cannot_be_had_says_why(exports: dict[tuple[str, int], Export], model: str, variant: str):
-    export = exports[model, NEWEST[model]]
+@pytest.mark.parametrize(
+    ("model", "variant"), [pytest.param(*names, marks=marks_of(*names), id="-".join(names)) for names in REFUSED]
+)
+def test_variant_that_cannot_be_had_says_why(made: Callable[[Export, str], Export], model: str, variant: str):
+    export = made(NEWEST[model], variant)
     assert json.loads(export.lite(variant).with_suffix(".json").read_text())["error"].startswith(
         REFUSED[model, variant]
     )
@@ -168,17 +188,17 @@ def test_int8_inside_file_has_floats_at_its_border_alone(export: Export, variant
 
 
 @pytest.mark.parametrize("model", ["cnn", "mlp", "transformer"])
-def test_int8_inside_answers_as_int8_where_nothing_is_recurrent(exports: dict[tuple[str, int], Export], model: str):
-    export = exports[model, NEWEST[model]]
+def test_int8_inside_answers_as_int8_where_nothing_is_recurrent(model: str):
+    export = NEWEST[model]
     inputs = export.evidence.cases()[0].inputs
     integer = load(export, "int8").predict(inputs)
     for name, answer in load(export, "int8-inside").predict(inputs).items():
         np.testing.assert_array_equal(answer, integer[name])
 
 
-def test_state_of_the_int8_inside_lstm_is_not_joined_with_its_input(exports: dict[tuple[str, int], Export]):
+def test_state_of_the_int8_inside_lstm_is_not_joined_with_its_input():
     """Joined, the two would share a scale."""
-    ops = json.loads(exports["lstm", NEWEST["lstm"]].lite("int8-inside").with_suffix(".json").read_text())["ops"]
+    ops = json.loads(NEWEST["lstm"].lite("int8-inside").with_suffix(".json").read_text())["ops"]
     assert "CONCATENATION" not in ops
     assert ops["FULLY_CONNECTED"] == 52 + 51 + 1  # the first state is zero; one is the layer behind
 

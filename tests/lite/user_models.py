@@ -56,9 +56,7 @@ def tensor(name: str, values: np.ndarray, batch: int | None) -> dict:
     return {"name": name, "shape": [batch, *values.shape[1:]], "dtype": dtype}
 
 
-def write(
-    root: Path, name: str, module: tf.Module, inputs: dict[str, np.ndarray], batch: int | None = None
-) -> None:
+def write(root: Path, name: str, module: tf.Module, inputs: dict[str, np.ndarray], batch: int | None = None) -> None:
     function = module.__call__.get_concrete_function()
     tf.saved_model.save(module, str(root / "savedmodels" / name / "1"), signatures={"serving_default": function})
     rows = len(next(iter(inputs.values())))

@@ -1,4 +1,4 @@
-"""A deployment of the tests' own to put load on, and Locust's processes, once: both take seconds to start."""
+"""A deployment of the tests' own to put load on, and Locust's processes, once for a file: both take seconds to start."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def services() -> Iterator[None]:
-    """Model server, edge service and web app; meanwhile their ports are in the environment."""
+    """Model server, edge service and web app; until the file's last test their ports are in the environment."""
     root = artifacts_root()
-    with own_services(root) as unwell:
+    with own_services(root) as unwell:  # it leaves the environment as it was
         assert not unwell, unwell
         rest, edge = (f"http://127.0.0.1:{os.environ[name]}" for name in ("REST_PORT", "EDGE_PORT"))
         with running_app(rest=rest, edge=edge, artifacts=root) as address:
@@ -28,7 +28,15 @@ def services() -> Iterator[None]:
             yield
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def generator(services: None) -> Iterator[Generator]:
+    """Two workers, for plans on the services."""
     with Generator(workers=2) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def lone_generator() -> Iterator[Generator]:
+    """One worker, for plans that name an address: no services beside it, which would want the cores too."""
+    with Generator() as running:
         yield running

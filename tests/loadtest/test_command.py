@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from loadtest import __main__ as command
-from loadtest import page, results
+from loadtest import page, results, run
 from loadtest.plan import Stage
 from loadtest.profiles import Profile, find_profile, profile_names
 from models.artifacts import REPOSITORY
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SHORT = Profile(
-    name="short", about="", arrival="poisson", stages=(Stage(seconds=0.5, rate=60),), users=1, closed_seconds=0.3
+    name="short", about="", arrival="poisson", stages=(Stage(seconds=0.25, rate=60),), users=1, closed_seconds=0.1
 )
 
 
@@ -56,8 +56,7 @@ def test_run_writes_what_its_schema_says_and_its_history(services, tmp_path: Pat
     """The four targets in one short run; whether the machine let the generator keep its schedule is not the question."""
     monkeypatch.setenv("REPORTS", str(tmp_path))
     monkeypatch.setattr(command, "find_profile", lambda name: SHORT)
-    monkeypatch.setattr(sys, "argv", ["loadtest", "--models", "mlp", "--workers", "2"])
-    code = command.main()
+    code = command.main(["--models", "mlp", "--workers", "2"])
     printed = capsys.readouterr().out
     data = json.loads((tmp_path / "load.json").read_text())
     jsonschema.Draft202012Validator(results.schema("load")).validate(data)
@@ -84,18 +83,12 @@ def test_run_writes_what_its_schema_says_and_its_history(services, tmp_path: Pat
 
 @pytest.mark.slow
 def test_run_that_cannot_keep_its_schedule_exits_with_1(services, tmp_path: Path, capsys, monkeypatch):
-    absurd = Profile(
-        name="absurd",
-        about="",
-        arrival="poisson",
-        stages=(Stage(seconds=0.3, rate=200_000),),
-        users=1,
-        closed_seconds=0.1,
-    )
+    stages = (Stage(seconds=0.005, rate=200_000),)  # a thousand at once
+    absurd = Profile(name="absurd", about="", arrival="poisson", stages=stages, users=1, closed_seconds=0.1)
     monkeypatch.setenv("REPORTS", str(tmp_path))
     monkeypatch.setattr(command, "find_profile", lambda name: absurd)
-    monkeypatch.setattr(sys, "argv", ["loadtest", "--models", "mlp", "--targets", "serving-rest", "--json"])
-    assert command.main() == 1
+    monkeypatch.setattr(run, "ATTEMPTS", 1)  # that an invalid run is made again: test_outcome.py
+    assert command.main(["--models", "mlp", "--targets", "serving-rest", "--json"]) == 1
     printed = capsys.readouterr()
     (opened, _) = json.loads(printed.out)["cells"]
     assert "the generator was measured, not the server" in opened["invalid"]
@@ -127,9 +120,8 @@ def test_what_cannot_be_asked_is_one_sentence(arguments, message, tmp_path: Path
     ports = {name: str(pick_free_port()) for name in ("REST_PORT", "GRPC_PORT", "EDGE_PORT", "WEB_PORT")}
     for name, value in {**ports, "REPORTS": str(tmp_path)}.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(sys, "argv", ["loadtest", *arguments])
     with pytest.raises(ExportOnceError, match=re.escape(message.format(**ports))):
-        command.main()
+        command.main(arguments)
     assert not (tmp_path / "load.json").exists()
 
 
@@ -148,8 +140,15 @@ def test_interrupt_leaves_no_process_and_no_half_run(services, tmp_path: Path, s
         sys.executable, "-m", "loadtest", "--targets", "serving-rest",
         cwd=REPOSITORY, env={**os.environ, "REPORTS": str(tmp_path)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    while "answered" not in running.stdout.readline():
+    rest = int(os.environ["REST_PORT"])
+
+    def under_load() -> bool:
         assert running.poll() is None
+        family = psutil.Process(running.pid).children(recursive=True)
+        connections = [one for process in family for one in process.net_connections("tcp") if one.raddr]
+        return any(one.raddr.port == rest for one in connections)
+
+    wait_for(under_load)
     family = psutil.Process(running.pid).children(recursive=True)
     assert len(family) == 2  # Locust's master and its worker
     running.send_signal(signal.SIGINT)
@@ -193,11 +192,10 @@ def test_locusts_page_on_a_taken_port_is_one_sentence(services, monkeypatch):
         taken.listen()
         number = taken.getsockname()[1]
         monkeypatch.setenv("LOCUST_PORT", str(number))
-        monkeypatch.setattr(sys, "argv", ["page", "--target", "serving-rest"])
         with pytest.raises(
             DeployError, match=f"cannot listen on port {number} .*choose another: LOCUST_PORT={number + 1}"
         ):
-            page.main()
+            page.main(["--target", "serving-rest"])
 
 
 def answers(client: httpx.Client, page: subprocess.Popen) -> bool:

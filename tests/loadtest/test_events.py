@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from loadtest.generator import Generator
 
-SECONDS = {"publish": 5.0, "rollback": 6.0, "kill": 8.0}  # shorter than the command's own
+SECONDS = {"publish": 2.4, "rollback": 2.4, "kill": 4.0}  # shorter than the command's own
 ASKED = {"publish": "serving-rest", "rollback": "serving-grpc", "kill": "serving-rest"}
 
 
@@ -28,14 +28,17 @@ def repository_now() -> str:
 
 
 @pytest.mark.slow
-def test_nothing_fails_but_where_the_server_is_killed(generator: Generator, tmp_path: Path) -> None:
+def test_nothing_fails_but_where_the_server_is_killed(
+    lone_generator: Generator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "QUIET_S", 0.5)
     before = repository_now()
     rows = {}
     with private_deployment("mlp") as deployment:
         first = deployment.version
         for event in events.EVENTS:
             shorter = dataclasses.replace(event, seconds=SECONDS[event.name])
-            rows[event.name] = events.run_event(generator, deployment, shorter, ASKED[event.name])
+            rows[event.name] = events.run_event(lone_generator, deployment, shorter, ASKED[event.name])
         root = deployment.root
     assert not root.exists()
     assert repository_now() == before, "the user's own repository stays as it is"

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
 import json
-import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 
+from loadtest import bench_serving
 from loadtest.connections import GrpcConnection, HttpConnection, connect
 from loadtest.loops import Load, closed_loop, open_loop
 from loadtest.questions import GRPC_PATH, Question, questions
 from models.artifacts import artifacts_root
 from serving.local import LocalServer, local_server
+from tests.commands import run_command
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -105,13 +105,16 @@ def test_open_loop_counts_the_time_that_requests_were_due(server, mlp):
 
 
 @pytest.mark.slow
-def test_bench_serving_writes_its_figures(tmp_path: Path):
+def test_bench_serving_writes_its_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """With few and short runs, each of a kind that the command has."""
+    monkeypatch.setattr(bench_serving, "TAIL_RUNS", 2)
+    monkeypatch.setattr(bench_serving, "stalls", functools.partial(bench_serving.stalls, 0.1))
+    load = bench_serving.Bench._load
+    monkeypatch.setattr(bench_serving.Bench, "_load", lambda *a: load(*a[:4], min(a[4], 0.1), *a[5:]))
     figures = tmp_path / "figures.json"
-    done = subprocess.run(
-        [sys.executable, "-m", "loadtest.bench_serving", "--models=mlp", "--runs=1", "--seconds=0.2",
-         "--only=start,cpu,tail", "--json", figures],
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+    done = run_command(
+        bench_serving.main, "--models=mlp", "--runs=1", "--seconds=0.1", "--only=start,cpu,tail", "--json", figures
+    )
     assert done.returncode in (0, 1), done.stderr  # 1: a figure misses its limit, which a busy machine may cause
     found = json.loads(figures.read_text())
     assert {(row["protocol"], row["model"]) for row in found["cpu"]} == {("rest", "mlp"), ("grpc", "mlp")}
@@ -120,10 +123,7 @@ def test_bench_serving_writes_its_figures(tmp_path: Path):
 
 
 def test_bench_serving_with_a_command_that_is_no_server():
-    done = subprocess.run(
-        [sys.executable, "-m", "loadtest.bench_serving", "--server", "false", "--models=mlp", "--only=start"],
-        capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+    done = run_command(bench_serving.main, "--server", "false", "--models=mlp", "--only=start")
     assert done.returncode == 2
     assert "false ended with exit code 1" in done.stderr
     assert "Traceback" not in done.stderr
@@ -139,19 +139,13 @@ def test_bench_serving_with_a_command_that_is_no_server():
     ],
 )
 def test_bench_serving_says_what_is_wrong_with_its_arguments(arguments, message):
-    done = subprocess.run(
-        [sys.executable, "-m", "loadtest.bench_serving", *arguments],
-        capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+    done = run_command(bench_serving.main, *arguments)
     assert done.returncode == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr
 
 
 def test_bench_serving_of_nothing_is_an_error(tmp_path: Path):
-    done = subprocess.run(
-        [sys.executable, "-m", "loadtest.bench_serving", "--only=start"],
-        capture_output=True, text=True, timeout=60, check=False, env={**os.environ, "ARTIFACTS": str(tmp_path)},
-    )  # fmt: skip
+    done = run_command(bench_serving.main, "--only=start", ARTIFACTS=str(tmp_path))
     assert done.returncode == 2
     assert f"there is no model in {tmp_path} to ask; run `make publish`" in done.stderr

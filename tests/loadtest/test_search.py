@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
 from loadtest import results
-from loadtest.search import BEYOND, FINE, LEAST_POINTS, Curve, Point, measured, positive, search
+from loadtest.search import BEYOND, FINE, LEAST_POINTS, Curve, Point, main, measured, positive, search
 from models.artifacts import artifacts_root
 from models.errors import TargetError
 from serving.local import local_server
+from tests.commands import run_command
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -135,13 +134,13 @@ def test_damaged_file_of_curves_does_not_lose_a_finished_search(tmp_path: Path, 
 
 
 @pytest.mark.slow
-def test_a_rate_is_measured_on_a_real_server(generator: Generator) -> None:
+def test_a_rate_is_measured_on_a_real_server(lone_generator: Generator) -> None:
     config = artifacts_root() / "repository" / "models.config"
     with local_server(config, engine="litert") as server:
-        one = measured(generator, "mlp", "serving-rest", 200.0, seconds=0.5, address=server.rest_address)
-    gone = measured(generator, "mlp", "serving-rest", 200.0, repeats=1, address=server.rest_address)
+        one = measured(lone_generator, "mlp", "serving-rest", 400.0, seconds=0.5, address=server.rest_address)
+    gone = measured(lone_generator, "mlp", "serving-rest", 400.0, seconds=0.5, repeats=1, address=server.rest_address)
     assert one.failed == 0
-    assert one.rate_asked == 200
+    assert one.rate_asked == 400
     assert one.p50_ms is not None
     assert one.p99_ms is not None
     assert 0 < one.p50_ms <= one.p99_ms
@@ -166,8 +165,7 @@ def test_value_that_is_no_number_above_nought(text: str) -> None:
     ],
 )
 def test_search_says_what_is_wrong_with_its_arguments(arguments: list[str], message: str) -> None:
-    command = [sys.executable, "-m", "loadtest.search", "--target=serving-rest", "--model=mlp", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = run_command(main, "--target=serving-rest", "--model=mlp", *arguments)
     assert done.returncode == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr

@@ -13,11 +13,12 @@ import pytest
 from deploy.programs import WRK, missing
 from loadtest import truth
 from loadtest.delay_server import LEAST_MS, MODEL, delay_server, draw
-from loadtest.generator import Generator
 from models.errors import TargetError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
+
+    from loadtest.generator import Generator
 
 
 def once_more(check: Callable[..., None]) -> Callable[..., None]:
@@ -34,35 +35,65 @@ def once_more(check: Callable[..., None]) -> Callable[..., None]:
     return retried
 
 
-@pytest.fixture(scope="module")
-def generator() -> Iterator[Generator]:
-    """One worker, and no services beside it that would want the cores too."""
-    with Generator() as running:
-        yield running
+SHORT_S = 2.0
 
 
+def in_two_lengths() -> list:
+    """Both kinds and both loops in short, every pair of them as long as the command measures."""
+    short = [pytest.param(*pair, SHORT_S) for pair in (("normal", "closed"), ("bimodal", "open"))]
+    return short + [pytest.param(*pair, truth.SECONDS, marks=pytest.mark.exhaustive) for pair in truth.KINDS_AND_LOOPS]
+
+
+@pytest.mark.alone
 @pytest.mark.slow
-@pytest.mark.parametrize(("kind", "loop"), truth.KINDS_AND_LOOPS)
+@pytest.mark.parametrize(("kind", "loop", "seconds"), in_two_lengths())
 @once_more
-def test_percentiles_are_those_that_the_server_made(generator: Generator, kind: str, loop: str) -> None:
-    found = truth.compare_percentiles(generator, kind, loop)
+def test_percentiles_are_those_that_the_server_made(
+    lone_generator: Generator, monkeypatch: pytest.MonkeyPatch, kind: str, loop: str, seconds: float
+) -> None:
+    with monkeypatch.context() as length:
+        length.setattr(truth, "plan", functools.partial(truth.plan, seconds=seconds))
+        found = truth.compare_percentiles(lone_generator, kind, loop)
     assert found.requests > 100
     assert found.requests == found.served
     assert found.true, f"{found.made} → {found.found} ms, more than {truth.WITHIN:.0%} apart"
 
 
+@pytest.mark.alone
 @pytest.mark.slow
+@pytest.mark.ci
 @pytest.mark.skipif(bool(missing(WRK)), reason=missing(WRK))
 @once_more
-def test_p50_is_that_of_wrk(generator: Generator) -> None:
-    ours = truth.compare_percentiles(generator, "normal", "closed").found[0]
+def test_p50_is_that_of_wrk(lone_generator: Generator) -> None:
+    ours = truth.compare_percentiles(lone_generator, "normal", "closed").found[0]
     assert ours == pytest.approx(truth.wrk_p50("normal"), rel=truth.WRK_WITHIN)
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 @once_more
-def test_stall_shows_in_the_open_loop_and_hides_in_the_closed_one(generator: Generator) -> None:
-    runs = {loop: truth.stalled(generator, loop) for loop in ("closed", "open")}
+def test_stall_in_a_short_run_shows_in_the_open_loop_and_hides_in_the_closed_one(
+    lone_generator: Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In p95, as the long one in p99.9: of some ninety answers one is of the stall, or of 360 a third of those due."""
+    monkeypatch.setattr(truth, "STALL_SECONDS", {"open": 3.0, "closed": 3.0})
+    monkeypatch.setattr(truth, "STALL_AT_S", 0.5)
+    runs = {loop: truth.stalled(lone_generator, loop) for loop in ("closed", "open")}
+    said = truth.demonstration(runs)
+    half_us = truth.STALL_S * 1e6 / 2
+    assert runs["open"].latency.get_value_at_percentile(95) > half_us, said
+    assert runs["closed"].latency.get_value_at_percentile(95) < half_us < runs["closed"].latency.get_max_value(), said
+    assert truth.slower(runs["closed"], 0.5) == 1, "its one user waited once"
+    assert truth.slower(runs["open"], 0.5) > 10, "many were due meanwhile"
+    assert not truth.omission_shows(runs), "so few answers hide nothing from p99.9"
+
+
+@pytest.mark.alone
+@pytest.mark.slow
+@pytest.mark.exhaustive
+@once_more
+def test_stall_shows_in_the_open_loop_and_hides_in_the_closed_one(lone_generator: Generator) -> None:
+    runs = {loop: truth.stalled(lone_generator, loop) for loop in ("closed", "open")}
     said = truth.demonstration(runs)
     assert truth.omission_shows(runs), said
     assert truth.slower(runs["closed"], 0.5) == 1, "its one user waited once"

@@ -6,11 +6,19 @@ import os
 import shutil
 import subprocess
 import sys
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
+import export.__main__
+import models
 from export.bundle import Export, find_exports
+from models import registry, train
+from tests.commands import run_command
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 FIFTH = """
 import keras
@@ -56,24 +64,55 @@ SPEC = ModelSpec(
 """
 
 
-@pytest.mark.slow
-def test_one_file_is_enough_to_train_and_export(tmp_path, repository, runner):
-    for room in ("models", "export"):
-        shutil.copytree(repository / room, tmp_path / room, ignore=shutil.ignore_patterns("__pycache__"))
-    (tmp_path / "compare").mkdir()
-    for file in ("__init__.py", "metrics.py"):
-        shutil.copy(repository / "compare" / file, tmp_path / "compare" / file)
+@pytest.fixture
+def room(tmp_path, repository) -> Path:
+    """A copy of the room models/ with the new file in it."""
+    shutil.copytree(repository / "models", tmp_path / "models", ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "models" / "fifth.py").write_text(FIFTH)
-    root = tmp_path / "artifacts"
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_one_file_is_enough_to_train_and_export(room, runner, monkeypatch):
+    import tensorflow as tf
+
+    # For good it would be in this process, where other tests draw random numbers.
+    monkeypatch.setattr(tf.config.experimental, "enable_op_determinism", lambda: None)
+    monkeypatch.setattr(registry, "FOLDER", room / "models")
+    monkeypatch.setattr(models, "__path__", [*models.__path__, str(room / "models")])
+    root = room / "artifacts"
+    try:
+        for main in (train.main, export.__main__.main):
+            done = run_command(main, ARTIFACTS=str(root), MODELS="fifth")
+            assert done.returncode == 0, done.stdout + done.stderr
+            assert "ed 1 of 1 models" in done.stdout or "ed 2 of 2 versions" in done.stdout
+    finally:
+        sys.modules.pop("models.fifth", None)
+        vars(models).pop("fifth", None)
+    assert_exported(root, runner)
+
+
+@pytest.mark.slow
+@pytest.mark.exhaustive
+def test_one_file_is_enough_for_processes_of_their_own(room, repository, runner):
+    shutil.copytree(repository / "export", room / "export", ignore=shutil.ignore_patterns("__pycache__"))
+    (room / "compare").mkdir()
+    for file in ("__init__.py", "metrics.py"):
+        shutil.copy(repository / "compare" / file, room / "compare" / file)
+    root = room / "artifacts"
     for module in ("models.train", "export"):
         done = subprocess.run(
             [sys.executable, "-m", module],
-            cwd=tmp_path,
+            cwd=room,
             env={**os.environ, "ARTIFACTS": str(root), "MODELS": "fifth"},
             capture_output=True,
             text=True,
         )
         assert done.returncode == 0, done.stdout + done.stderr
+    assert_exported(root, runner)
+
+
+def assert_exported(root: Path, runner) -> None:
     assert find_exports(root) == [Export(root, "fifth", 1), Export(root, "fifth", 2)]
     export = Export(root, "fifth", 2)
     case = export.evidence.case("serving_default", "test")

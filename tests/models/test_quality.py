@@ -42,12 +42,15 @@ def test_quality_of_version_2_reaches_its_bound(exports, quality, model, metric,
     assert quality(model, 2) >= bound
 
 
+@pytest.mark.slow
 def test_forecast_of_version_2_beats_the_naive_one(answers):
     outputs, labels, inputs = answers("lstm", 2)
     assert mae(labels, outputs["next_week"]) <= 0.85 * mae(labels, inputs["series"][:, -1])
 
 
-@pytest.mark.parametrize("model", ["cnn", "lstm", "mlp", "transformer"])
+@pytest.mark.parametrize(
+    "model", ["cnn", "mlp", *(pytest.param(name, marks=pytest.mark.slow) for name in ("lstm", "transformer"))]
+)
 def test_version_1_is_worse_but_not_silly(exports, quality, model):
     first, second, metric = quality(model, 1), quality(model, 2), exports[model, 2].spec.metric
     if metric.higher_is_better:

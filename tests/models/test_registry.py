@@ -55,6 +55,26 @@ def test_damaged_model_file_is_named(tmp_path, monkeypatch):
         registry.names()
 
 
+def test_longest_training_comes_first_and_an_unknown_one_last(tmp_path, monkeypatch):
+    seconds = {
+        "a": "SPEC = None\nTRAINING_SECONDS = 5\n",
+        "b": "SPEC = None\n",
+        "c": "SPEC = None\nTRAINING_SECONDS: int = 90\n",
+    }
+    for name, content in seconds.items():
+        (tmp_path / f"{name}.py").write_text(content)
+    monkeypatch.setattr(registry, "FOLDER", tmp_path)
+    assert registry.longest_first(["a", "b", "c"]) == ["c", "a", "b"]
+    assert registry.longest_first(["b", "a"]) == ["a", "b"]
+    assert registry.longest_first([]) == []
+
+
+def test_longest_training_of_ours_comes_first():
+    ordered = registry.longest_first(OURS)
+    assert sorted(ordered) == OURS
+    assert ordered[0] == "transformer"
+
+
 @pytest.mark.parametrize("module", ["models.train", "export"])
 def test_second_run_imports_no_tensorflow(exports, repository, module):
     program = (

@@ -11,7 +11,7 @@ from models.artifacts import REPOSITORY
 from tests.web.conftest import ANSWERED, WAIT_MS
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Request
+    from playwright.sync_api import Page, Request
 
     from compare.browser import Browser, Scheme
 
@@ -27,13 +27,13 @@ RUNTIMES = {"tfjs-wasm": "tfjs-backend-wasm", "litertjs-wasm": "litert_wasm", "t
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_first_load_is_small_and_holds_the_chosen_runtime_alone(
-    browser: Browser, page_address: str, runtime: str
+    browser: Browser, small_address: str, runtime: str
 ) -> None:
     with browser.context(width=1400, height=900, scheme="light", scale=1) as context:
         page = context.new_page()
         finished: list[Request] = []
         page.on("requestfinished", lambda request: finished.append(request))  # of its workers too
-        page.goto(f"{page_address}/?runtime={runtime}")
+        page.goto(f"{small_address}/?runtime={runtime}")
         page.wait_for_function(ANSWERED, timeout=WAIT_MS)
         loaded = {urlsplit(request.url).path: request.sizes()["responseBodySize"] for request in finished}
     own = {path: size for path, size in loaded.items() if not path.startswith(("/models/", "/api/"))}
@@ -48,14 +48,10 @@ def test_first_load_is_small_and_holds_the_chosen_runtime_alone(
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1400, "light"), (1400, "dark"), (390, "light"), (390, "dark")])
-def test_page_has_no_serious_accessibility_finding(
-    browser: Browser, page_address: str, width: int, scheme: Scheme
-) -> None:
-    with browser.context(width=width, height=900, scheme=scheme, scale=1) as context:
-        page = context.new_page()
-        page.goto(page_address)
-        page.wait_for_function(ANSWERED, timeout=WAIT_MS)
-        page.evaluate(AXE.read_text())
-        rules_kept, serious = page.evaluate(FINDINGS)
+def test_page_has_no_serious_accessibility_finding(shared_page: Page, width: int, scheme: Scheme) -> None:
+    shared_page.set_viewport_size({"width": width, "height": 900})
+    shared_page.emulate_media(color_scheme=scheme)
+    shared_page.evaluate(AXE.read_text())
+    rules_kept, serious = shared_page.evaluate(FINDINGS)
     assert serious == []
     assert rules_kept > 15

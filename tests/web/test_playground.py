@@ -12,7 +12,7 @@ from edge.runtime import LiteModel
 from tests.web.test_page import ANSWERED, FASTEST, cells
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from playwright.sync_api import Locator, Page
 
@@ -24,8 +24,8 @@ CIRCLE = [(0.5 + 0.28 * math.sin(0.3 * i), 0.5 - 0.4 * math.cos(0.3 * i)) for i 
 
 
 @pytest.fixture
-def page(page_address: str, open_page: Callable[[str], Page], errors: list[str]) -> Iterator[Page]:
-    yield open_page(page_address)
+def page(shared_page: Page, errors: list[str]) -> Iterator[Page]:
+    yield shared_page
     assert not errors
 
 
@@ -63,10 +63,10 @@ def test_digit_drawn_by_mouse_is_read(page: Page) -> None:
     assert panel(page, "cnn").locator(".pad polyline").count() == 0
 
 
-def test_digit_drawn_by_touch_is_read(browser: Browser, page_address: str) -> None:
+def test_digit_drawn_by_touch_is_read(browser: Browser, small_address: str) -> None:
     with browser.context(width=390, height=844, scheme="light", scale=2, touch=True) as phone:
         page = phone.new_page()
-        page.goto(page_address)
+        page.goto(small_address)
         page.wait_for_function(ANSWERED, timeout=60_000)
         points = corners(panel(page, "cnn").locator(".pad"))
         touch = phone.new_cdp_session(page)
@@ -81,6 +81,7 @@ def test_digit_drawn_by_touch_is_read(browser: Browser, page_address: str) -> No
 )
 def test_name_is_read_as_it_is_typed(page: Page, name: str, language: str) -> None:
     field = panel(page, "transformer").get_by_role("textbox")
+    field.fill("")
     field.press_sequentially(name)
     assert set(answers(page, "transformer").values()) == {language}
 

@@ -13,9 +13,8 @@ import pytest
 from models.artifacts import artifacts_root
 from serving import rollout
 from serving.local import local_server, start, stop, wait_until_open
-from serving.models_config import config_path, config_text
-from serving.publish import publish_all
-from tests.serving.test_rollout import add_export
+from serving.models_config import CANARY, STABLE, config_path, config_text, write_configs
+from tests.conftest import copy_published
 from tests.web.conftest import WAIT_MS
 
 if TYPE_CHECKING:
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import Locator, Page
 
+    from export.bundle import Export
     from serving.local import LocalServer
     from tests.web.conftest import StartApp
 
@@ -34,12 +34,12 @@ ASKED_AGAIN = """([label, before]) =>
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
+def root(tmp_path: Path, exports: dict[tuple[str, int], Export]) -> Path:
     """The mlp alone, in two versions, published: ``stable`` is 1, ``canary`` is 2."""
-    for version in (1, 2):
-        add_export(tmp_path, version)
+    copy_published([exports["mlp", version] for version in (1, 2)], tmp_path)
     shutil.copytree(artifacts_root() / "web" / "mlp", tmp_path / "web" / "mlp")
-    publish_all(tmp_path)
+    shutil.copytree(artifacts_root() / "lite" / "mlp", tmp_path / "lite" / "mlp")
+    write_configs(tmp_path, {"mlp": {STABLE: 1, CANARY: 2}})
     return tmp_path
 
 
@@ -155,6 +155,8 @@ def test_labels_that_the_server_does_not_have_are_said_and_taken_up_when_they_co
         asked_again(page, "canary")
         page.get_by_role("button", name="Stop").click()
         assert count(page, "canary", "version 2") == count(page, "canary", "requests")
+        page.set_viewport_size({"width": 360, "height": 740})
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360, "it does not fit a phone"
     assert not errors
 
 
@@ -195,11 +197,3 @@ def test_server_that_stops_is_said_and_the_watch_goes_on_when_it_is_back(
             stop(again)
     assert all("502" in error or "504" in error for error in errors)
     assert len(errors) <= 2
-
-
-def test_watch_fits_a_phone(root: Path, watch: Callable[..., Page]) -> None:
-    with serving(root) as (running, _):
-        page = watch(root, running)
-        page.set_viewport_size({"width": 360, "height": 740})
-        asked_again(page, "canary")
-        assert page.evaluate("document.documentElement.scrollWidth") <= 360
