@@ -79,10 +79,10 @@ test: build serving/server/.venv-tensorflow  ## the tests, on real servers, a re
 test-fast: build  ## the quick part of them: two minutes
 	$(call run-tests,not slow and not ci and not exhaustive)
 
-test-ci: build lite serving/server/.venv-tensorflow  ## what CI runs beyond `make test`
+test-ci: build serving/server/.venv-tensorflow  ## what CI runs beyond `make test`
 	$(call run-tests,ci)
 
-test-all: build lite serving/server/.venv-tensorflow  ## every test, and longer fuzzing
+test-all: build serving/server/.venv-tensorflow  ## every test, and longer fuzzing
 	$(call run-tests,ci or not ci)
 
 fuzz: build  ## hostile requests of every kind to the model server: make fuzz [SECONDS=300]

@@ -26,9 +26,8 @@ if TYPE_CHECKING:
 
 FILE = REPOSITORY / "docs" / "figures.json"
 README = REPOSITORY / "README.md"
-BEGIN = "<!-- Times: measured by `make figures`, written here by `make readme-figures`. -->\n"
-END = "<!-- End of the times. -->\n"
 VERDICT = "✓"  # the mark of the first row that the comparison has judged
+SHOWN = "cnn v2"  # the model whose verdicts the README shows
 
 
 def provenance() -> dict[str, str]:
@@ -56,6 +55,7 @@ class Clone:
     def __init__(self, folder: Path) -> None:
         self.folder = folder / "export-once"
         subprocess.run(["git", "clone", "--quiet", REPOSITORY, self.folder], check=True)
+        self.log = folder / "log"  # of the last command
         self.environment = {**os.environ, **_free_ports()}
         for name in ("ARTIFACTS", "REPORTS", "MODELS", "TARGETS", "VERSIONS", "MAKE_RUN", "MAKEFLAGS", "MAKELEVEL"):
             self.environment.pop(name, None)
@@ -64,8 +64,7 @@ class Clone:
         """Seconds of a command, and seconds until it told its first verdict. Raises DeployError when it fails."""
         print(f"$ {' '.join(command)}    (in {self.folder})", flush=True)
         start, first = time.monotonic(), None
-        log = self.folder.parent / f"{'-'.join(command).replace('/', '_')}.log"
-        with log.open("w") as file:
+        with self.log.open("w") as file:
             process = subprocess.Popen(
                 command,
                 cwd=self.folder,
@@ -82,10 +81,13 @@ class Clone:
                 if first is None and VERDICT.encode() in said:
                     first = time.monotonic() - start
         if process.wait():
-            raise DeployError(f"{' '.join(command)} failed with exit code {process.returncode}; see {log}")
+            raise DeployError(f"{' '.join(command)} failed with exit code {process.returncode}; its end:\n{self.end()}")
         seconds = time.monotonic() - start
         print(f"  {duration(seconds)}", flush=True)
         return seconds, first
+
+    def end(self) -> str:
+        return "\n".join(self.log.read_text().splitlines()[-30:])
 
     def steps(self) -> dict[str, Spent]:
         found = read_json(self.folder / "artifacts" / "times.json")
@@ -96,7 +98,7 @@ def measure_demo(clone: Clone) -> dict[str, Any]:
     """From nothing, and again with nothing changed."""
     try:
         whole, first = clone.run("make", "deploy-all", "demo")
-        steps = clone.steps()
+        steps, verdicts = clone.steps(), verdicts_in(clone.log.read_text())
         deploy_all = whole - (steps["compare"].end - steps["compare"].start)
         again, _ = clone.run("make", "deploy-all", "demo")
     finally:
@@ -108,7 +110,17 @@ def measure_demo(clone: Clone) -> dict[str, Any]:
         "demo_first_verdict": round(first - deploy_all),
         "demo_cpu": round(sum(spent.cpu for spent in steps.values())),
         "demo_again": round(again),
+        "verdicts": verdicts,
     }
+
+
+def verdicts_in(log: str) -> list[str]:
+    """The rows of one model in the table of verdicts, its head above and the counts below."""
+    lines = [line.rstrip() for line in log.splitlines()]
+    start = lines.index(SHOWN)
+    end = next(i for i in range(start + 1, len(lines)) if not lines[i].startswith("  "))
+    counts = next(line for line in lines if " passed, " in line)
+    return [lines[start - 1], *lines[start:end], counts.partition("  report:")[0]]
 
 
 def measure_tests(clone: Clone) -> dict[str, Any]:
@@ -139,17 +151,17 @@ def measure(names: Sequence[str]) -> None:
             found = MEASURES[name](Clone(Path(folder)))
         kept: dict[str, Any] = read_json(FILE) if FILE.is_file() else {"schema": 1, "figures": {}}
         where = {**provenance(), "load_before": round(load, 1)}
-        kept["figures"].update({figure: {"seconds": seconds, **where} for figure, seconds in found.items()})
+        kept["figures"].update({figure: {"value": value, **where} for figure, value in found.items()})
         write_json(FILE, kept)
     print(f"figures: {FILE}; make readme-figures writes them into the README")
 
 
-def text() -> str:
-    """The README's part, from the recorded file."""
+def times() -> str:
+    """How long the commands take."""
     figures = read_json(FILE)["figures"]
 
     def told(name: str) -> str:
-        return duration(figures[name]["seconds"])
+        return duration(figures[name]["value"])
 
     rows = [
         (
@@ -162,21 +174,37 @@ def text() -> str:
         ("`make test-fast`, artefacts built", told("test_fast"), ""),
         ("`.ci/run`, from nothing", told("ci"), "lint, `make test`, `make test-ci`"),
     ]
-    sources = {
-        f"commit {f['commit']}, {f['date']}, {f['machine']}, load average before it {f['load_before']}"
-        for f in figures.values()
-    }
     lines = ["| command | takes | |", "|---|---|---|", *(f"| {' | '.join(row)} |" for row in rows), ""]
-    return "\n".join([*lines, f"Packages already downloaded. Measured: {'; '.join(sorted(sources))}.", ""])
+    return "\n".join([*lines, f"Packages already downloaded. Measured: {sources()}.", ""])
 
 
-def with_times(readme: str) -> str:
-    """The README with its part replaced. Raises DeployError where the marks are missing."""
-    before, begin, rest = readme.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise DeployError(f"{README} lacks the line {BEGIN.strip()} or {END.strip()}; put both back")
-    return f"{before}{BEGIN}\n{text()}\n{END}{after}"
+def verdicts() -> str:
+    """What the comparison says of one model."""
+    return "\n".join(["```", *read_json(FILE)["figures"]["verdicts"]["value"], "```", ""])
+
+
+def sources() -> str:
+    """Where the figures come from, each source once."""
+    found = {
+        f"commit {f['commit']}, {f['date']}, {f['machine']}, load average before it {f['load_before']}"
+        for f in read_json(FILE)["figures"].values()
+    }
+    return "; ".join(sorted(found))
+
+
+PARTS = {"times": times, "verdicts": verdicts}
+
+
+def with_figures(readme: str) -> str:
+    """The README with its measured parts replaced. Raises DeployError where a mark is missing."""
+    for name, part in PARTS.items():
+        begin, end = f"<!-- {name}: written by `make readme-figures` -->\n", f"<!-- end of {name} -->\n"
+        before, found, rest = readme.partition(begin)
+        _, ended, after = rest.partition(end)
+        if not (found and ended):
+            raise DeployError(f"{README} lacks the line {begin.strip()} or {end.strip()}; put both back")
+        readme = f"{before}{begin}\n{part()}\n{end}{after}"
+    return readme
 
 
 def duration(seconds: float) -> str:
@@ -197,8 +225,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     commands.add_parser("write", help="put the recorded figures into the README")
     options = parser.parse_args(argv)
     if options.command == "write":
-        README.write_text(with_times(README.read_text()))
-        print(f"times of {FILE} written into {README}")
+        README.write_text(with_figures(README.read_text()))
+        print(f"figures of {FILE} written into {README}")
         return
     names = [name.strip() for name in options.only.split(",") if name.strip()]
     if unknown := [name for name in names if name not in MEASURES]:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from typing import TYPE_CHECKING, TypeVar
 
+from models.errors import ModelError
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 T = TypeVar("T")
 
@@ -27,10 +31,17 @@ def side_by_side(work: Callable[[T], object], items: Sequence[T]) -> None:
         return
     context = multiprocessing.get_context("spawn")
     workers = min(len(items), os.cpu_count() or 1)
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_leave_interrupts_to_the_parent) as pool:
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_end_when_told) as pool:
         try:
-            for done in as_completed([pool.submit(work, item) for item in items]):
+            with _interrupts_held():
+                waiting = [pool.submit(work, item) for item in items]
+            for done in as_completed(waiting):
                 done.result()
+        except BrokenProcessPool as error:
+            raise ModelError(
+                "a process ended without a word, often because memory is short; "
+                "close other programs, or choose fewer models with MODELS=, and run again"
+            ) from error
         except BaseException:
             for process in multiprocessing.active_children():
                 process.terminate()
@@ -38,6 +49,15 @@ def side_by_side(work: Callable[[T], object], items: Sequence[T]) -> None:
             raise
 
 
-def _leave_interrupts_to_the_parent() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+@contextlib.contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Ctrl-C waits until the block is over. A process that is started meanwhile never gets it: this one ends it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _end_when_told() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -44,6 +44,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: place_of(group_of(file_of(item.nodeid))))
 
 
+@pytest.hookimpl(optionalhook=True)  # without xdist nobody calls it
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """A group is run by one process, whole, and the groups in the order of the collection."""
     from xdist.scheduler import LoadScopeScheduling

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import pytest
 
 from edge.runtime import LiteModel
 from export.bundle import Export
+from lite import build
 from lite.variants import DEPLOYED, VARIANTS
 from models.artifacts import REPOSITORY
 from tests.conftest import is_gone
@@ -177,6 +179,33 @@ def test_build_interrupted_leaves_nothing_half_written_and_the_next_one_recovers
     assert done.returncode == 0, done.stderr
     assert not list(folder.glob(".tmp-*"))
     assert {LiteModel(path).variant for path in folder.glob("*.tflite")} == set(variants)
+
+
+def test_two_models_are_converted_at_a_time(
+    tmp_path: Path, exports: dict[tuple[str, int], Export], monkeypatch: pytest.MonkeyPatch
+):
+    """The files were converted before: each worker waits here until the other one has been asked too."""
+    both, asked = threading.Barrier(2), []
+
+    class Ready(build.Worker):
+        def ask(self, request: dict, name: str) -> dict:
+            asked.append(self)
+            both.wait(60)
+            shutil.copy(exports[request["model"], request["version"]].lite(request["variant"]), request["output"])
+            return {"has_recurrent": False, "calibration": None, "compression": None}
+
+    for model in ("mlp", "cnn"):
+        for part in ("savedmodels", "evidence"):
+            (tmp_path / part).mkdir(exist_ok=True)
+            (tmp_path / part / model).symlink_to(exports[model, 2].root / part / model)
+    monkeypatch.setattr(build, "Worker", Ready)
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    variants = ["float32", "float16"]
+    results, current = build.build(tmp_path, variants=variants)
+    assert (len(results), current) == (8, 0)  # two models, two versions, two variants
+    assert not [result.error for result in results if result.error]
+    assert len(set(map(id, asked))) == 2
+    assert build.build(tmp_path, variants=variants) == ([], 8)
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ from models.artifacts import sweep
 from models.errors import ModelError
 from models.side_by_side import side_by_side
 from tests.conftest import wait_until_gone
-from tests.models.many import note, refuse
+from tests.models.many import die, note, refuse
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,6 +63,12 @@ def test_first_error_is_raised_as_itself_and_ends_the_others(tmp_path: Path, mon
         assert not psutil.pid_exists(int(path.name.split("-")[1]))
     sweep(tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_process_that_is_killed_is_one_sentence():
+    with pytest.raises(ModelError, match=r"^a process ended without a word, .* run again$"):
+        side_by_side(die, ["a", "b"])
+    assert not multiprocessing.active_children()
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
