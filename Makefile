@@ -11,7 +11,7 @@ BOOTSTRAP := sh deploy/bootstrap.sh
 PYTEST := $(PY) -m pytest
 # What the line makes below $ARTIFACTS, by name: that folder may hold something else too.
 BROWSER_TARGETS := tfjs-cpu,tfjs-wasm,tfjs-wasm-threads,tfjs-wasm-float16,tfjs-wasm-uint8,tfjs-webgl,tfjs-webgpu,litertjs-wasm,litertjs-wasm-int8,litertjs-webgpu,node-wasm
-BUILT := savedmodels evidence inputs lite web repository training data check standin edge arm run logs cold.json times.json
+BUILT := savedmodels evidence inputs lite web repository training data check standin edge arm run logs cold.json proven.json times.json
 
 export UV_NO_SYNC := 1
 # Where it is set, each process would compile TensorFlow's sources again, which takes twice as long as importing it.
@@ -26,8 +26,8 @@ help:  ## this list
 deploy-all: build  ## set up, train, export, convert, publish, start every service, show its address
 	@$(TIMED) deploy --table -- $(PY) -m deploy up
 
-demo: deploy-all  ## compare outputs and latency of every target on the running deployment
-	@$(TIMED) compare --table -- $(PY) -m compare
+demo: deploy-all  ## compare outputs and latency of every target on the running deployment: make demo [FULL=1]
+	@$(TIMED) compare --table -- $(PY) -m compare $(if $(FULL),--full-evidence)
 
 check: page serving/server/.venv-tensorflow  ## the same verdict for your own model: make check SAVED_MODEL=path [INPUTS=file.npz]
 	@$(PY) -m compare.check $(if $(SAVED_MODEL),"$(SAVED_MODEL)") $(if $(INPUTS),--inputs "$(INPUTS)")
@@ -92,7 +92,7 @@ fuzz: build  ## hostile requests of every kind to the model server: make fuzz [S
 test-durations:  ## every test of CI, and how long each file took: tests/durations.json
 	@RECORD_DURATIONS=1 $(MAKE) --no-print-directory test test-ci
 
-figures:  ## how long the README's commands take, in clean clones of the last commit: make figures [ONLY=demo,tests,ci]
+figures:  ## how long the README's commands take, in clean clones of the last commit: make figures [ONLY=demo,ci]
 	@$(PY) -m deploy.figures measure $(if $(ONLY),--only "$(ONLY)")
 
 readme-figures:  ## those times, written into the README

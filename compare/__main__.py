@@ -32,6 +32,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="newest: older versions only on keras, serving-rest and serving-grpc; all: on every target; or env VERSIONS=all",
     )
     parser.add_argument("--no-latency", action="store_true", help="outputs only: no cold starts and no steady latency")
+    parser.add_argument(
+        "--full-evidence",
+        action="store_true",
+        help="ask every row again, also where the same artefact has passed before",
+    )
     commands = parser.add_subparsers(dest="command", title="instead of comparing targets")
     versions = commands.add_parser(
         "versions",
@@ -78,6 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         targets=_names(options.targets),
         every_version=options.versions == "all",
         latency=not options.no_latency,
+        full_evidence=options.full_evidence,
     )
     failed = run_comparison(selection)
     print(f"compared in {time.perf_counter() - start:.0f} s")

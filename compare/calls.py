@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 SMALL_BATCHES = (1, 2, 3)  # one row, an even and an odd number of rows
 LADDER = (16, 128)  # sizes that estimate the time of all rows before all rows are asked
-ESTIMATE_SHARE = 0.25  # of the time that an estimate may take
 LEAST_ROWS = 4
 
 
@@ -86,7 +85,7 @@ def _affordable_share(
     needed = 2 * sum(case.rows for case in cases)
     calls: list[Call] = []
     for batch in LADDER:
-        if per_row * needed <= seconds or batch >= cases[0].rows or per_row * batch > ESTIMATE_SHARE * seconds:
+        if per_row * needed <= seconds or batch >= cases[0].rows or per_row * batch > seconds:
             break
         start = time.perf_counter()
         calls.append(_ask(predict, cases[0], 0, batch, 1))

@@ -85,15 +85,16 @@ class ColdCache:
             self._milliseconds = {}
 
     def get(self, target: str, artefact: str) -> float | None:
-        return self._milliseconds.get(self._key(target, artefact))
+        return self._milliseconds.get(key_of(target, artefact, self._environment))
 
     def put(self, target: str, artefact: str, milliseconds: float) -> None:
-        self._milliseconds[self._key(target, artefact)] = milliseconds
+        self._milliseconds[key_of(target, artefact, self._environment)] = milliseconds
         write_json(self.path, self._milliseconds)
 
-    def _key(self, target: str, artefact: str) -> str:
-        text = json.dumps([artefact, self._environment], sort_keys=True)
-        return f"{target}/{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+def key_of(target: str, artefact: str, environment: Any) -> str:
+    text = json.dumps([artefact, environment], sort_keys=True)
+    return f"{target}/{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
 def fixed_batch(export: Export) -> int | None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from compare.cold import ColdCache
+    from compare.proven import Proven
     from compare.shift import VersionShift
     from compare.target import Target
     from export.bundle import Export
@@ -41,7 +42,8 @@ class Budget:
     cell: float = 120.0  # one target with one model, everything together
     cold: float = 120.0  # one cold start
     evidence: float = 1.0  # all evidence, twice; a slower target answers fewer rows
-    block: float = 0.03  # one block of steady requests
+    again: float = 0.25  # the same for a cell that has passed with this very artefact
+    block: float = 0.01  # one block of steady requests
     steady: bool = True
 
 
@@ -85,31 +87,34 @@ class Comparison:
         budget: Budget,
         tell: Callable[[str], None],
         cold_cache: ColdCache | None = None,
+        proven: Proven | None = None,
         why_skip: Callable[[Row], str | None] = lambda row: None,
     ) -> None:
         self._lanes, self._budget, self._tell, self._cold_cache = lanes, budget, tell, cold_cache
-        self._why_skip = why_skip
+        self._why_skip, self._proven = why_skip, proven
+        self.proven_before = 0  # cells that were asked fewer rows because they had passed
         self._spent: dict[str, float] = {}
         self._stopped = False
         self.seconds = dict.fromkeys(("verdicts", "latency", "cold starts"), 0.0)  # where the time went
 
     def run(self, rows: Sequence[Row]) -> Outcome:
         outcome = Outcome(list(rows))
-        for (model, version), group in groupby(outcome.rows, key=lambda r: (r.export.model, r.export.version)):
+        for model, group in groupby(outcome.rows, key=lambda r: r.export.model):
             cells = list(group)
-            newest = max(r.export.version for r in outcome.rows if r.export.model == model)
-            self._tell(f"{model} v{version}: ")
+            newest = max(row.export.version for row in cells)
+            self._tell(f"{model}: ")
             with self._taking("verdicts"):
                 self._judge_all(cells)
-            alive = [row for row in cells if row.first_ms is not None]
-            if version == newest and self._budget.steady:
+                alive = [row for row in cells if row.first_ms is not None]
+                outcome.shifts += self._shifts([row for row in alive if row.export.version != newest], outcome.rows)
+            if self._budget.steady:
                 with self._taking("latency"):
-                    self._time(alive)
-            self._tell("timed\n" if version == newest and self._budget.steady else "done\n")
-            if version != newest:
-                outcome.shifts += self._shifts(alive, outcome.rows)
+                    self._time([row for row in alive if row.export.version == newest])
+            self._tell("timed\n" if self._budget.steady else "done\n")
             for row in alive:
                 self.close(row)
+        if self._proven:
+            self._proven.save()
         with self._taking("cold starts"):
             self._cold_starts(outcome.rows)
         return outcome
@@ -134,7 +139,7 @@ class Comparison:
                     return
                 self.judge(row)
                 mark = "✓" if row.verdict.verdict == "pass" else row.verdict.verdict
-                self._tell(f"{row.target} {mark}, ")
+                self._tell(f"v{row.export.version} {row.target} {mark}, ")
 
         with ThreadPoolExecutor(len(lanes)) as pool:
             working = [pool.submit(judge, rows) for rows in lanes.values()]
@@ -157,14 +162,24 @@ class Comparison:
                 row.verdict = Verdict("skipped", reason)
                 return
             row.first_ms = self._call(row, "first", row.export, row.signature)
-            row.verdict = self._call(row, "verify", row.export, row.signature, self._budget.evidence)
+            row.facts = self._call(row, "facts", row.export, row.signature)
+            row.verdict = self._verify(row)
             if row.verdict.verdict == "fail" and (known := self._call(row, "known_fault", row.export)):
                 row.verdict = replace(row.verdict, verdict="info", reason=f"{known}; {row.verdict.reason}", next="")
-            row.facts = self._call(row, "facts", row.export, row.signature)
             row.nonfinite = self._attempt(row, "nonfinite", row.export, row.signature)
         except TargetError as error:
             row.first_ms = None
             row.verdict = Verdict("fail", str(error), _remedy(error))
+
+    def _verify(self, row: Row) -> Verdict:
+        artefact, proven = _artefact(row), self._proven
+        before = proven is not None and proven.has(row.target, artefact)
+        self.proven_before += before
+        seconds = self._budget.again if before else self._budget.evidence
+        verdict = self._call(row, "verify", row.export, row.signature, seconds)
+        if proven is not None and verdict.verdict == "pass":
+            proven.add(row.target, artefact)
+        return verdict
 
     def close(self, row: Row) -> None:
         self._attempt(row, "close", row.export)
@@ -177,7 +192,7 @@ class Comparison:
             warm = self._attempt(row, "steady", row.export, row.signature, WARM_UP_CALLS, 0)
             if warm is not None:
                 each = max(float(np.median(warm.seconds)), 1e-6)
-                calls[row.key] = int(np.clip(self._budget.block / each, 2, 100))
+                calls[row.key] = int(np.clip(self._budget.block / each, 1, 100))
                 seconds[row.key] = each * calls[row.key]
         for turn in range(1, ROUNDS + 1):
             for row in rows:
@@ -206,7 +221,7 @@ class Comparison:
         for row in rows:
             if row.export.model != model or row.export.version != newest or row.first_ms is None:
                 continue
-            artefact = f"{row.export.sha256}/{row.facts.get('artifact_sha256')}/{row.facts.get('runtime_version')}"
+            artefact = _artefact(row)
             row.cold_ms = self._cold_cache.get(row.target, artefact)
             if row.cold_ms is None:
                 self._tell(f"cold start of {row.target}: ")
@@ -247,6 +262,11 @@ class Comparison:
 
     def _left(self, row: Row) -> float:
         return self._budget.cell - self._spent.get(row.key, 0.0)
+
+
+def _artefact(row: Row) -> str:
+    """What a row's figures and answers belong to: the export, the file made of it, and what runs it."""
+    return f"{row.export.sha256}/{row.facts.get('artifact_sha256')}/{row.facts.get('runtime_version')}"
 
 
 def _remedy(error: TargetError) -> str:

@@ -66,11 +66,16 @@ class Guard:
             raise TargetCrashed(value)
         return value
 
+    def let_go(self) -> None:
+        """Idle, the process closes its sessions and leaves by itself."""
+        pipe, self._pipe = self._pipe, None
+        if pipe is not None:
+            pipe.close()
+
     def stop(self, *, patience: float = 5) -> None:
         """End the process and everything that it started (browsers, servers); after ``patience`` seconds by force."""
-        process, self._process, pipe, self._pipe = self._process, None, self._pipe, None
-        if pipe is not None:
-            pipe.close()  # idle, it now closes its sessions and leaves by itself
+        self.let_go()
+        process, self._process = self._process, None
         if process is None or process.pid is None:
             return
         family = _children(process.pid)
@@ -128,7 +133,7 @@ class Lanes:
     """Guards that work side by side: all that runs in pages in one process, the rest in another.
 
     A target always goes to the same guard, which keeps its sessions. One browser is enough for all pages, and only one
-    of the two processes ever imports TensorFlow.
+    of the two processes ever imports TensorFlow. A third lane, for graphics in software, gains nothing on two cores.
     """
 
     def __init__(self) -> None:
@@ -136,6 +141,11 @@ class Lanes:
 
     def of(self, target: str) -> Guard:
         return self._guards["pages" if find_target(target).isolation == "page" else "processes"]
+
+    def let_go(self) -> None:
+        """They may close their sessions and end, while this process goes on; ``stop`` waits for them."""
+        for guard in self._guards.values():
+            guard.let_go()
 
     def kill(self) -> None:
         for guard in self._guards.values():

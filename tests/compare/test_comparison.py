@@ -15,13 +15,14 @@ from compare import report, summary, terminal
 from compare.cold import ColdCache
 from compare.comparison import Budget, Comparison, plan
 from compare.guard import Guard, Lanes, TargetCrashed, TargetHung
+from compare.proven import Proven
 from export.bundle import Export
 from models.errors import TargetError
 
 
-def run(export, targets, **budget):
+def run(export, targets, *, proven=None, **budget):
     with Lanes() as lanes:
-        comparison = Comparison(lanes, budget=Budget(cell=60, **budget), tell=lambda piece: None)
+        comparison = Comparison(lanes, budget=Budget(cell=60, **budget), tell=lambda piece: None, proven=proven)
         return comparison.run(plan([export], targets))
 
 
@@ -45,6 +46,38 @@ def test_run_gives_every_target_its_verdict(linear_export, plugin_targets):
     timed = next(row for row in outcome.rows if row.target == "numpy-float32")
     assert len(timed.samples) >= 10
     assert timed.first_ms > 0
+
+
+def test_cell_that_has_passed_is_asked_fewer_rows_until_its_artefact_changes(linear_export, plugin_targets, tmp_path):
+    path, targets = tmp_path / "proven.json", [plugin_targets["numpy-slow"], plugin_targets["numpy-nudge"]]
+
+    def rows(environment):
+        outcome = run(linear_export, targets, proven=Proven(environment, path), evidence=2.0, again=0.05, steady=False)
+        assert [row.verdict.verdict for row in outcome.rows] == ["pass", "fail"]
+        slow, nudge = (row.verdict.outputs[0].n for row in outcome.rows)
+        assert nudge == 205, "one that has failed is asked everything again"
+        return slow
+
+    assert rows("1") == 205
+    assert 4 <= rows("1") < 60
+    assert rows("2") == 205
+
+
+def test_interrupted_verdicts_leave_no_process(linear_export, plugin_targets):
+    """Ctrl-C while one lane hangs: nobody waits for it."""
+    before = set(psutil.Process().children(recursive=True))
+
+    def interrupt(piece):
+        if "numpy-float32" in piece:
+            raise KeyboardInterrupt
+
+    cells = plan([linear_export], [plugin_targets["numpy-float32"], plugin_targets["numpy-hang"]])
+    with Lanes() as lanes:
+        comparison = Comparison(lanes, budget=Budget(cell=60), tell=interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            comparison.run(cells)
+    left = set(psutil.Process().children(recursive=True)) - before
+    assert not [p for p in left if "resource_tracker" not in str(p.cmdline())]
 
 
 def test_hanging_target_is_cut_off_and_leaves_no_process(linear_export, plugin_targets):

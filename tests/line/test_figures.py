@@ -46,7 +46,7 @@ def test_verdicts_of_one_model_are_cut_out_of_the_log() -> None:
 def test_unknown_measurement_is_one_sentence() -> None:
     done = run_command(figures.main, "measure", "--only", "demo,nope")
     assert done.returncode == 2
-    assert done.stderr == "error: unknown measurement nope; choose from demo, tests, ci\n"
+    assert done.stderr == "error: unknown measurement nope; choose from demo, ci\n"
 
 
 @pytest.mark.parametrize(("seconds", "told"), [(0.4, "0 s"), (59.6, "1 min 0 s"), (372, "6 min 12 s")])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 
 from compare.target import Session, Target
 from models.errors import TargetError
@@ -26,6 +27,8 @@ class Linear(Session):
             raise RuntimeError("an error that no target should let out")
         if self.fault == "nudge":
             return {"probabilities": predict(inputs)["probabilities"] + 1e-3}
+        if self.fault == "slow":
+            time.sleep(0.002 * len(inputs["point"]))  # of every row
         return predict(inputs)
 
     def facts(self):
@@ -48,6 +51,6 @@ class NumpyLinear(Target):
 TARGETS = [
     NumpyLinear(),
     NumpyLinear(precision="int8"),
-    *(NumpyLinear(fault) for fault in ("nudge", "refuse", "bug", "crash", "hang")),
+    *(NumpyLinear(fault) for fault in ("nudge", "refuse", "bug", "crash", "hang", "slow")),
     NumpyLinear("absent", reason="this runtime <b>never</b> runs & says so"),
 ]
