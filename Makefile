@@ -90,7 +90,7 @@ fuzz: build  ## hostile requests of every kind to the model server: make fuzz [S
 	FUZZ_SECONDS=$(or $(SECONDS),300) $(PYTEST) -v -s --timeout=0 tests/serving/test_fuzz.py
 
 test-durations:  ## every test of CI, and how long each file took: tests/durations.json
-	@RECORD_DURATIONS=1 $(MAKE) --no-print-directory test test-ci
+	@RECORD_DURATIONS=$(MAKE_RUN) $(MAKE) --no-print-directory test test-ci
 
 figures:  ## how long the README's commands take, in clean clones of the last commit: make figures [ONLY=demo,ci]
 	@$(PY) -m deploy.figures measure $(if $(ONLY),--only "$(ONLY)")

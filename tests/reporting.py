@@ -1,4 +1,8 @@
-"""At the end of a run: the time of each room. With RECORD_DURATIONS=1 it is kept in ``durations.json``, beside each file's."""
+"""At the end of a run: the time of each room. With RECORD_DURATIONS=NAME it is kept in ``durations.json``, beside each file's.
+
+Several runs of pytest under one name are one recording: those that run alone, and those of ``make test-ci``, are runs of
+their own.
+"""
 
 from __future__ import annotations
 
@@ -44,29 +48,20 @@ class Durations:
             terminalreporter.write_line(f"recorded in {DURATIONS}")
 
     def _record(self) -> None:
-        """What an earlier part of the run has recorded stays: those tests that run alone are a run of their own."""
-        kept = json.loads(DURATIONS.read_text()) if DURATIONS.is_file() else {"files": {}, "slowest": {}}
-        files: Counter[str] = Counter()
+        name = os.environ["RECORD_DURATIONS"]
+        kept = json.loads(DURATIONS.read_text()) if DURATIONS.is_file() else {}
+        earlier = kept if kept.get("recording") == name else {"files": {}, "slowest": {}}
+        files, slowest, rooms = Counter(earlier["files"]), Counter(earlier["slowest"]), Counter[str]()
         for nodeid, seconds in self.seconds.items():
             files[file_of(nodeid)] += seconds
-        kept_files = {
-            name: seconds for name, seconds in kept["files"].items() if (DURATIONS.parent.parent / name).is_file()
+            slowest[nodeid] += seconds
+        for file, seconds in files.items():
+            rooms[room_of(file)] += seconds
+        content = {
+            "recording": name,
+            **provenance(),
+            "rooms": {room: round(seconds, 1) for room, seconds in rooms.most_common()},
+            "slowest": {nodeid: round(seconds, 1) for nodeid, seconds in slowest.most_common(SLOWEST)},
+            "files": {file: round(seconds, 2) for file, seconds in sorted(files.items())},
         }
-        known = {name: round(seconds, 1) for name, seconds in {**kept_files, **files}.items()}
-        slowest = Counter({**{n: s for n, s in kept["slowest"].items() if file_of(n) in known}, **self.seconds})
-        rooms: Counter[str] = Counter()
-        for name, seconds in known.items():
-            rooms[room_of(name)] += seconds
-        DURATIONS.write_text(
-            json.dumps(
-                {
-                    **provenance(),
-                    "rooms": {room: round(seconds, 1) for room, seconds in rooms.most_common()},
-                    "slowest": {nodeid: round(seconds, 1) for nodeid, seconds in slowest.most_common(SLOWEST)},
-                    "files": dict(sorted(known.items())),
-                },
-                indent=1,
-                ensure_ascii=False,
-            )
-            + "\n"
-        )
+        DURATIONS.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
