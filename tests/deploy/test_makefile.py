@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 
 import pytest
@@ -38,3 +39,12 @@ def test_search_with_a_bound_that_is_none_is_one_sentence_before_anything_is_bui
     )  # fmt: skip
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: P99={bound} is no number of ms above 0; write for example: make")
+
+
+def test_bytecode_is_written_whatever_the_environment_says():
+    """Without it each process compiles TensorFlow's sources again, which takes twice as long as importing it."""
+    done = subprocess.run(
+        ["make", "-s", "--eval", 'show: ; @echo "[$$PYTHONDONTWRITEBYTECODE]"', "show"],
+        cwd=REPOSITORY, env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}, capture_output=True, text=True, timeout=30,
+    )  # fmt: skip
+    assert done.stdout == "[]\n"
