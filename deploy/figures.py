@@ -150,7 +150,9 @@ MEASURES: dict[str, Callable[[Clone], dict[str, Any]]] = {"demo": measure_demo, 
 def measure(names: Sequence[str]) -> None:
     """Each in a clone of its own; a figure is kept as soon as it is there."""
     for name in names:
-        where = {**provenance(), "load_before": round(os.getloadavg()[0], 1)}
+        # What is measured is a clone of the last commit, whatever has changed here since.
+        commit = provenance()["commit"].removesuffix("-dirty")
+        where = {**provenance(), "commit": commit, "load_before": round(os.getloadavg()[0], 1)}
         with tempfile.TemporaryDirectory(prefix="figures-") as folder:
             found = MEASURES[name](Clone(Path(folder)))
         kept: dict[str, Any] = read_json(FILE) if FILE.is_file() else {"schema": 1, "figures": {}}
